@@ -1,0 +1,114 @@
+"""What the five roles are given. Nouns only: values the graph gathers, nothing live."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from agents.replies import Digest, Edit, Movement, Plan, Research, Review
+from gpu_runner.candidate import Candidate, Language
+from gpu_runner.facts import Facts
+from gpu_runner.jobs import Reason
+from gpu_runner.message import Message
+from gpu_runner.problem import Problem, Workload
+from gpu_runner.records import Decision
+
+
+class PastAttempt(Message):
+    """One attempt as a role sees it; hidden cases appear by category only."""
+
+    attempt_id: str
+    """`a0007`: the order of the ledger."""
+    parent: str | None = None
+    round: int
+    lane: int = 0
+    family: str = ""
+    recipe: str = ""
+    parameters: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    candidate_digest: str
+    motivation: str = ""
+    expected: Movement | None = None
+    outcome: Literal["promoted", "measured", "rejected", "unserved"]
+    reason: Reason | None = None
+    message: str = ""
+    """What the runner said of a rejection; the compiler's or the process's last words with it."""
+    feedback: Decision | None = None
+    """Against the incumbent of its time, or the first baseline where there was none."""
+    vs_baseline: float | None = None
+    """Speed-up over the first baseline, estimated; comparable between attempts."""
+
+
+class RunView(Message):
+    """What every role may see of a run. Hidden workloads are not in it."""
+
+    run_id: str
+    seed: int
+    problem: Problem
+    workloads: tuple[Workload, ...]
+    """Public ones."""
+    tier: Literal["cpu", "gpu"]
+    arch: str
+    isa: tuple[str, ...]
+    threads: int
+    languages: tuple[Language, ...]
+    """In scope and with a toolchain on the runner."""
+    goal_speedup: float
+    goal_against: str
+    round: int
+    attempts: tuple[PastAttempt, ...] = ()
+    incumbent: str | None = None
+    """Attempt id."""
+    stalled_rounds: int = 0
+    """Rounds since the last promotion."""
+
+
+class PlanContext(Message):
+    """For the planner."""
+
+    view: RunView
+    previous: Plan | None = None
+    why_again: str = ""
+
+
+class ResearchContext(Message):
+    """For the researcher."""
+
+    view: RunView
+    plan: Plan
+    query: str = ""
+
+
+class WriteContext(Message):
+    """For the writer: one lane of one round."""
+
+    view: RunView
+    plan: Plan
+    research: Research | None = None
+    digest: Digest | None = None
+    review: Review | None = None
+    parent: Candidate | None = None
+    """Source of the incumbent (or of the attempt to repair)."""
+    repair: PastAttempt | None = None
+    lane: int = 0
+    lanes: int = 1
+
+
+class DigestContext(Message):
+    """For the profiler."""
+
+    view: RunView
+    candidate: Candidate
+    attempt: PastAttempt
+    facts: Facts
+    parent_facts: Facts | None = None
+    last_edit: Edit | None = None
+
+
+class ReviewContext(Message):
+    """For the reviewer: the diff and the records, no persuasion."""
+
+    view: RunView
+    plan: Plan
+    diff: str
+    decisions: tuple[Decision, ...]
+    criteria_facts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Criterion id to the evidence ids that the executable checks found; empty: not met."""

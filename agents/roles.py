@@ -1,0 +1,60 @@
+"""The seam between the loop and whoever answers: five coroutines, one protocol.
+
+`playbook` answers by rules and search, `team` by language models, `scripted` from a file.
+"""
+
+from typing import Protocol
+
+from agents.contexts import (
+    DigestContext,
+    PlanContext,
+    ResearchContext,
+    ReviewContext,
+    WriteContext,
+)
+from agents.replies import Digest, Draft, Plan, Research, Review
+from gpu_runner.message import Message
+
+
+class Spend(Message):
+    """What answering cost since the team was made; zero for a team without models."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+
+
+class Team(Protocol):
+    """Five roles. Each is a pure function of its context as far as the world allows.
+
+    Raises (any of them):
+        ModelError: the provider failed, or a reply stayed malformed after the repairs allowed.
+        NothingFits: no recipe covers the problem; the message names what to configure.
+    """
+
+    name: str
+
+    async def plan(self, context: PlanContext) -> Plan:
+        """Answer with task-acceptance pairs, strategy and language."""
+        ...
+
+    async def research(self, context: ResearchContext) -> Research:
+        """Answer with findings and routes, each citing what it rests on."""
+        ...
+
+    async def write(self, context: WriteContext) -> Draft:
+        """Answer with one candidate for this lane."""
+        ...
+
+    async def digest(self, context: DigestContext) -> Digest:
+        """Answer with a diagnosis that ends in exactly one next edit."""
+        ...
+
+    async def review(self, context: ReviewContext) -> Review:
+        """Answer with objections and a route; never with a promotion."""
+        ...
+
+    def spend(self) -> Spend:
+        """Return the cost so far."""
+        ...
