@@ -1,0 +1,67 @@
+"""Files that survive `kill -9`: whole-file replacement and append-only JSON lines.
+
+Knows bytes and lines, not what they mean.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file's content so that a reader sees the old or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line and its newline in one write, on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:
+    """Yield the complete lines of a file from a byte offset; a line still being written is not one.
+
+    A file that does not exist has no lines.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                yield line[:-1]
+    except FileNotFoundError:
+        return
+
+
+def drop_torn_line(path: Path) -> bytes:
+    """Cut off a last line that has no newline, as a killed writer leaves it; return what was cut.
+
+    Only the one writer of the file may call this.
+    """
+    try:
+        with path.open("r+b") as file:
+            content = file.read()
+            end = content.rfind(b"\n") + 1
+            if end == len(content):
+                return b""
+            file.truncate(end)
+            os.fsync(file.fileno())
+            return content[end:]
+    except FileNotFoundError:
+        return b""

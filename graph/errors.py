@@ -1,0 +1,53 @@
+"""Exceptions of this package: what a user can put right, each with the remedy in its message.
+
+GraphError
+├── TargetError        a target file is missing, malformed or contradicts itself
+├── SettingsError      a configuration key or value is wrong
+├── RunError           a run directory cannot be used
+│   ├── RunNotFound        no run of that name
+│   ├── RunDamaged         a file of the run is unreadable
+│   ├── RunTooNew          written by a later version
+│   └── RunLocked          another process holds the run
+├── EvaluationError    what `evaluate` was given cannot be evaluated
+└── LoopError          the state machine stopped where it must not (our fault)
+"""
+
+
+class GraphError(Exception):
+    """Root of this package's exceptions."""
+
+
+class TargetError(GraphError):
+    """A target cannot be read; the message names file, key and remedy."""
+
+
+class SettingsError(GraphError):
+    """A setting is unknown or has a wrong value; the message names the nearest key."""
+
+
+class RunError(GraphError):
+    """A run directory cannot be used."""
+
+
+class RunNotFound(RunError):
+    """No run directory answers to the name."""
+
+
+class RunDamaged(RunError):
+    """A file of the run cannot be read and cannot be repaired."""
+
+
+class RunTooNew(RunError):
+    """The run was written by a later version of this program."""
+
+
+class RunLocked(RunError):
+    """Another process is working on the run."""
+
+
+class EvaluationError(GraphError):
+    """A candidate given on the command line cannot be read."""
+
+
+class LoopError(GraphError):
+    """The state machine ended in a state it must not end in."""

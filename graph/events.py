@@ -1,0 +1,278 @@
+"""What happened in a run, one JSON line each: `events.jsonl`.
+
+Append-only and keyed: a node that runs again after a kill says the same things again, and the log
+keeps each once. Whatever is shown of a run (console, status, report) is a fold over these lines.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from gpu_runner.jobs import Reason, Stage
+from gpu_runner.message import Message
+from gpu_runner.records import Verdict
+from graph.durable import append_line, drop_torn_line, whole_lines
+from graph.errors import RunDamaged
+from graph.ledger import AttemptOutcome, ExitReason
+
+
+class Event(Message):
+    """What every event carries; `seq`, `at` and `elapsed_s` are given by the log."""
+
+    key: str
+    """Names the happening; the same key is logged once."""
+    seq: int = 0
+    """Position in the log, from 1."""
+    at: str = ""
+    """UTC, ISO 8601."""
+    elapsed_s: float = 0.0
+    """Wall clock of the run so far, without the time between a stop and its resumption."""
+
+
+class Interval(Message):
+    """A speed-up with its confidence interval."""
+
+    speedup: float
+    low: float
+    high: float
+
+
+class RunStarted(Event):
+    """The run began, or (`is_resumed`) was taken up again."""
+
+    kind: Literal["run_started"] = "run_started"
+    run_id: str
+    target: str
+    team: str
+    rounds: int
+    lanes: int
+    wall_s: float | None
+    is_resumed: bool = False
+
+
+class StageStarted(Event):
+    """A node began."""
+
+    kind: Literal["stage_started"] = "stage_started"
+    stage: str
+    round: int
+
+
+class StageEnded(Event):
+    """A node ended."""
+
+    kind: Literal["stage_ended"] = "stage_ended"
+    stage: str
+    round: int
+    seconds: float
+
+
+class JobSubmitted(Event):
+    """A job went to the pool."""
+
+    kind: Literal["job_submitted"] = "job_submitted"
+    job_id: str
+    job: str
+    """`build`, `check`..."""
+    attempt_id: str = ""
+    timeout_s: float
+
+
+class JobFinished(Event):
+    """A job ended; `outcome` is the kind of its outcome."""
+
+    kind: Literal["job_finished"] = "job_finished"
+    job_id: str
+    job: str
+    attempt_id: str = ""
+    outcome: str
+    seconds: float
+    """From submission to outcome; what budgets count."""
+    message: str = ""
+
+
+class Replied(Event):
+    """A role answered; the cost is of this answer alone."""
+
+    kind: Literal["replied"] = "replied"
+    role: str
+    reply: str
+    """Key of the saved reply; empty where there was none."""
+    seconds: float
+    tokens: int = 0
+    usd: float = 0.0
+    failure: str = ""
+
+
+class AttemptDecided(Event):
+    """An attempt's row was written."""
+
+    kind: Literal["attempt_decided"] = "attempt_decided"
+    attempt_id: str
+    round: int
+    lane: int
+    label: str
+    """Recipe with its family, or what a model called it."""
+    outcome: AttemptOutcome
+    verdict: Verdict
+    against: str = ""
+    interval: Interval | None = None
+    stage: Stage | None = None
+    reason: Reason | None = None
+    message: str = ""
+
+
+class Promoted(Event):
+    """An attempt became the incumbent."""
+
+    kind: Literal["promoted"] = "promoted"
+    attempt_id: str
+    version: str
+    intervals: dict[str, Interval]
+    """Contender to claim."""
+
+
+class ProfileRead(Event):
+    """A profile was digested."""
+
+    kind: Literal["profiled"] = "profiled"
+    attempt_id: str
+    trigger: str
+    bottleneck: str
+    next_edit: str
+
+
+class Reviewed(Event):
+    """A round was reviewed."""
+
+    kind: Literal["reviewed"] = "reviewed"
+    round: int
+    verdict: str
+    route: str
+    blocking: tuple[str, ...] = ()
+    met: int
+    criteria: int
+
+
+class BudgetRead(Event):
+    """What is spent and left at the end of a round; None: no limit."""
+
+    kind: Literal["budget"] = "budget"
+    round: int
+    rounds_left: int
+    wall_left_s: float | None
+    tokens_left: int | None
+    usd_left: float | None
+    job_left_s: float | None
+    job_s: float
+
+
+class DecisionTaken(Event):
+    """Something was decided that no measurement record says, with the reason."""
+
+    kind: Literal["decision"] = "decision"
+    subject: str
+    """`admission`, `profile`, `plateau`, `replan`, `repair`, `stop`, `autotune`, `final`..."""
+    choice: str
+    reason: str
+    evidence: tuple[str, ...] = ()
+    """Ids of records, attempts or jobs."""
+
+
+class Exited(Event):
+    """The run ended (or this process left it; then a `run_started` follows on resumption)."""
+
+    kind: Literal["exit"] = "exit"
+    exit_reason: ExitReason
+    message: str
+
+
+AnyEvent = Annotated[
+    RunStarted
+    | StageStarted
+    | StageEnded
+    | JobSubmitted
+    | JobFinished
+    | Replied
+    | AttemptDecided
+    | Promoted
+    | ProfileRead
+    | Reviewed
+    | BudgetRead
+    | DecisionTaken
+    | Exited,
+    Field(discriminator="kind"),
+]
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+class EventLog:
+    """The one writer, and any number of readers, of a run's events.
+
+    Reading never changes the file. The first append cuts off a line that a killed writer left
+    unfinished.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open lazily: nothing is read or created before it is needed."""
+        self._path = path
+        self._keys: set[str] | None = None
+        self._seq = 0
+        self._listeners: list[Callable[[AnyEvent], None]] = []
+        self._elapsed: Callable[[], float] = lambda: 0.0
+
+    def measure_by(self, elapsed: Callable[[], float]) -> None:
+        """Stamp later events with this clock: seconds of the run so far."""
+        self._elapsed = elapsed
+
+    def listen(self, listener: Callable[[AnyEvent], None]) -> None:
+        """Call `listener` with every event appended from now on."""
+        self._listeners.append(listener)
+
+    def append(self, event: AnyEvent) -> bool:
+        """Write an event unless its key is already in the log; return whether it was written."""
+        keys = self._open()
+        if event.key in keys:
+            return False
+        stamped = event.model_copy(
+            update={
+                "seq": self._seq + 1,
+                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "elapsed_s": round(self._elapsed(), 3),
+            }
+        )
+        append_line(self._path, stamped.model_dump_json().encode())
+        self._seq += 1
+        keys.add(event.key)
+        for listener in self._listeners:
+            listener(stamped)
+        return True
+
+    def read(self, after: int = 0) -> Iterator[AnyEvent]:
+        """Yield the events whose `seq` is above `after`, oldest first; a follower calls again.
+
+        Raises:
+            RunDamaged: a complete line is not an event; names the line.
+        """
+        for number, line in enumerate(whole_lines(self._path), start=1):
+            if number <= after:
+                continue
+            try:
+                yield EVENT.validate_json(line)
+            except ValidationError as error:
+                raise RunDamaged(
+                    f"{self._path} line {number} is not an event of this version: "
+                    f"{error.errors()[0]['msg']}; move the run directory away or delete the line"
+                ) from error
+
+    def _open(self) -> set[str]:
+        if self._keys is None:
+            drop_torn_line(self._path)
+            self._keys = set()
+            for event in self.read():
+                self._keys.add(event.key)
+                self._seq = event.seq
+        return self._keys
