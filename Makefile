@@ -1,0 +1,66 @@
+# Every command of a checkout. Those that need the environment set it up first, in under a minute
+# on a fresh machine and in no time after that.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+option = $(if $($(1)),--$(2) $($(1)))
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock run resume runner broker format lint test test-gpu check exploits bench \
+	bench-gate docs docs-check size
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+install: ## Create .venv from requirements.lock; nothing to do when it is current
+	@$(PYTHON) scripts/bootstrap.py
+
+lock: install ## Write requirements.lock from what .venv holds
+	@$(BIN)/python -m scripts.lock
+
+run: install ## Optimise TARGET=softmax (ROUNDS= BUDGET= SEED= ARGS=)
+	@$(BIN)/kernelpilot run $(or $(TARGET),softmax) $(call option,ROUNDS,rounds) \
+		$(call option,BUDGET,budget) $(call option,SEED,seed) $(ARGS)
+
+resume: install ## Go on with RUN=run-id after a stop or a crash
+	@$(BIN)/kernelpilot resume $(RUN) $(ARGS)
+
+runner: install ## Start a worker of a pool (ARGS= as kernelpilot-runner worker)
+	@$(BIN)/kernelpilot-runner worker $(ARGS)
+
+broker: install ## Start a broker of a pool (ARGS= as kernelpilot-runner broker)
+	@$(BIN)/kernelpilot-runner broker $(ARGS)
+
+format: install ## Format and fix what can be fixed
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+lint: install ## Ruff, formatting, mypy strict, import contracts
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: install ## All tests that need no GPU and no network
+	@bash scripts/test.sh $(ARGS)
+
+test-gpu: install ## The tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu $(ARGS)
+
+check: lint test docs-check ## Lint, test and docs-check
+
+exploits: install ## Evaluate every published way to cheat; print the table
+	$(BIN)/python -m tests.exploits.run $(ARGS)
+
+bench: install ## Overhead, latency of a verdict and memory of the product itself
+	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+bench-gate: install ## False wins on identical code, power on a planted difference
+	$(BIN)/python -m tests.benchmarks.gate $(ARGS)
+
+docs: install ## Write the generated documents
+	@$(BIN)/python -m scripts.docs
+
+docs-check: install ## Fail when a generated document is out of date
+	@$(BIN)/python -m scripts.docs --check
+
+size: install ## Lines a file, worst first, and tests per product line
+	@$(BIN)/python -m scripts.size
