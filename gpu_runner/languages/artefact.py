@@ -15,9 +15,9 @@ ENTRY_FILES: Mapping[Language, str] = {
     Language.CPP: "kernel.so",
     Language.PYTHON: "candidate.py",
     Language.CUDA: "kernel.cubin",
-    Language.TRITON: "kernel.cubin",
+    Language.TRITON: "kernels.json",
 }
-"""The file of an artefact that is loaded, by language."""
+"""The file of an artefact that is loaded, by language; for triton it names a cubin a kernel."""
 BUILD_FOLDER = "build"
 INDUCTOR_FOLDER = "inductor"
 REMARKS_FILE = "remarks.txt"
