@@ -55,3 +55,283 @@ The schema, as `configs/targets/*.yaml` are written::
 
 Unknown keys are errors that name the nearest known one.
 """
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from gpu_runner.candidate import Candidate, Contender, Language, Source
+from gpu_runner.message import Message, Name
+from gpu_runner.problem import DType, Problem, ProfileName, Workload
+from graph.errors import TargetError
+from graph.explain import DocumentError, Loc, dotted, explain, line_of, nearest, read_yaml
+from graph.settings import CONFIGS
+from graph.target import Budget, Goal, Hardware, Scope, Target
+
+TARGETS = CONFIGS / "targets"
+Device = Literal["cpu", "cuda"]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class _Workload(Message):
+    name: Name
+    axes: dict[Name, int]
+    scalars: dict[Name, float] = Field(default_factory=dict)
+    weight: float = Field(default=1.0, gt=0)
+    profile: ProfileName = ProfileName.NORMAL
+    source: str = ""
+
+
+class _Device(Message):
+    dtypes: dict[str, DType] = Field(default_factory=dict)
+    threads: int = Field(default=1, ge=1)
+    arch: str = ""
+    languages: tuple[Language, ...] = Field(min_length=1)
+    workloads: tuple[_Workload, ...] = Field(min_length=1)
+    hidden: tuple[_Workload, ...] = ()
+
+
+class _Baseline(Message):
+    name: str
+    version: str = "1"
+    calling: Literal["returning", "destination"] = "returning"
+    source: str
+    devices: tuple[Device, ...] = ("cpu", "cuda")
+
+
+class _Scope(Message):
+    lanes: int = Field(default=2, ge=1, le=8)
+
+
+class _Document(Message):
+    name: Name
+    description: str = ""
+    problem: dict[str, JsonValue] | None = None
+    definition: str = ""
+    baselines: tuple[_Baseline, ...] = Field(min_length=1)
+    devices: dict[Device, _Device] = Field(min_length=1)
+    goal: Goal | None = None
+    scope: _Scope = _Scope()
+    budget: Budget = Budget()
+
+
+class _Overrides(Message):
+    """What a run may change of a target: exactly what is no part of what is right or measured."""
+
+    goal: dict[str, JsonValue] = Field(default_factory=dict)
+    scope: dict[str, JsonValue] = Field(default_factory=dict)
+    budget: dict[str, JsonValue] = Field(default_factory=dict)
+    hardware: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the names of the shipped targets."""
+    return tuple(sorted(path.stem for path in TARGETS.glob("*.yaml")))
+
+
+def load_target(
+    name_or_path: str,
+    device: Device = "cpu",
+    overrides: Mapping[str, JsonValue] | None = None,
+) -> Target:
+    """Read a target for one kind of device.
+
+    Args:
+        name_or_path: a name in `configs/targets/`, or a path to a YAML file.
+        device: which of the file's `devices` is meant.
+        overrides: `{"budget": {"rounds": 3}}`; goal, scope, budget and hardware only.
+
+    Raises:
+        TargetError: names the file, the line, the key and the nearest key or name.
+    """
+    path = _find(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = read_yaml(path, text)
+    except OSError as error:
+        raise TargetError(f"target {path}: {error.strerror}") from error
+    except (DocumentError, UnicodeDecodeError) as error:
+        raise TargetError(f"target {error}") from error
+    return _Reader(path, text).read(document, device, overrides or {})
+
+
+def _find(name_or_path: str) -> Path:
+    if name_or_path in target_names():
+        return TARGETS / f"{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    hint = nearest(name_or_path, target_names())
+    if path.suffix in {".yaml", ".yml"} or "/" in name_or_path:
+        raise TargetError(f"target file {name_or_path!r} does not exist{hint}")
+    raise TargetError(f"unknown target {name_or_path!r}{hint}; or give the path of a YAML file")
+
+
+class _Reader:
+    """One file being read: keeps path and text for messages."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._text = text
+
+    def read(
+        self, raw: dict[str, JsonValue], device: Device, overrides: Mapping[str, JsonValue]
+    ) -> Target:
+        document = self._parse(_Document, raw)
+        if device not in document.devices:
+            raise self._error(("devices",), f"has no {device!r}; it has {_list(document.devices)}")
+        chosen = document.devices[device]
+        problem, defined = self._problem(document, chosen)
+        baselines = tuple(self._baselines(document, device))
+        values: dict[str, Any] = {
+            "name": document.name,
+            "problem": problem,
+            "workloads": tuple(self._workloads(problem, chosen, device)) or defined,
+            "baselines": baselines,
+            "hardware": Hardware(device=device, threads=chosen.threads, arch=chosen.arch),
+            "goal": document.goal or Goal(against=baselines[0].name),
+            "scope": Scope(languages=chosen.languages, lanes=document.scope.lanes),
+            "budget": document.budget,
+        }
+        target = Target(**_overridden(values, overrides))
+        names = [baseline.name for baseline in target.baselines]
+        if target.goal.against not in names:
+            hint = nearest(target.goal.against, names)
+            raise self._error(("goal", "against"), f"no baseline {target.goal.against!r}{hint}")
+        return target
+
+    def _problem(
+        self, document: _Document, device: _Device
+    ) -> tuple[Problem, tuple[Workload, ...]]:
+        if (document.problem is None) == (not document.definition):
+            raise self._error((), "give either `problem:` or `definition:`")
+        if document.problem is None:
+            raise self._error(("definition",), "is read by `gpu_runner.definitions`")
+        raw: dict[str, JsonValue] = {
+            "name": document.name,
+            "description": document.description,
+            **document.problem,
+        }
+        for side in ("inputs", "outputs"):
+            if side in raw:
+                raw[side] = self._with_dtypes(side, raw[side], device.dtypes)
+        problem = self._parse(Problem, raw, ("problem",))
+        self._check_source(problem.reference, ("problem", "reference"))
+        return problem, ()
+
+    def _with_dtypes(self, side: str, tensors: JsonValue, dtypes: Mapping[str, DType]) -> JsonValue:
+        """Replace symbolic element types; what is not a tensor is left for the schema to refuse."""
+        if not isinstance(tensors, list):
+            return tensors
+        replaced: list[JsonValue] = []
+        for index, tensor in enumerate(tensors):
+            if isinstance(tensor, dict) and isinstance(tensor.get("dtype"), str):
+                name = str(tensor["dtype"])
+                if name not in dtypes and name not in set(DType):
+                    hint = nearest(name, [*dtypes, *DType])
+                    loc: Loc = ("problem", side, index, "dtype")
+                    raise self._error(loc, f"unknown element type {name!r}{hint}")
+                replaced.append({**tensor, "dtype": dtypes.get(name, name)})
+            else:
+                replaced.append(tensor)
+        return replaced
+
+    def _baselines(self, document: _Document, device: Device) -> Iterator[Contender]:
+        count = 0
+        for index, baseline in enumerate(document.baselines):
+            if device not in baseline.devices:
+                continue
+            count += 1
+            self._check_source(baseline.source, ("baselines", index, "source"))
+            candidate = Candidate(
+                language=Language.PYTHON,
+                sources=(Source(path="baseline.py", text=baseline.source),),
+                calling=baseline.calling,
+            )
+            yield self._built(
+                Contender,
+                ("baselines", index),
+                name=baseline.name,
+                version=baseline.version,
+                candidate=candidate,
+                is_trusted=True,
+            )
+        if not count:
+            raise self._error(("baselines",), f"none of them is for the device {device!r}")
+
+    def _workloads(self, problem: Problem, chosen: _Device, device: Device) -> Iterator[Workload]:
+        seen: set[str] = set()
+        kinds = (("workloads", "public", chosen.workloads), ("hidden", "hidden", chosen.hidden))
+        for key, visibility, listed in kinds:
+            for index, item in enumerate(listed):
+                loc: Loc = ("devices", device, key, index)
+                workload = self._built(Workload, loc, **item.model_dump(), visibility=visibility)
+                if workload.name in seen:
+                    raise self._error(loc, f"the name {workload.name!r} is given twice")
+                seen.add(workload.name)
+                try:
+                    problem.sizes(workload)
+                    problem.scalar_values(workload)
+                except ValueError as error:
+                    raise self._error(loc, str(error)) from error
+                yield workload
+
+    def _check_source(self, source: str, loc: Loc) -> None:
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError) as error:
+            raise self._error(loc, f"is not Python: {error}") from error
+        names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assigned = {
+            name.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for name in node.targets
+            if isinstance(name, ast.Name)
+        }
+        if "run" not in names | assigned:
+            raise self._error(loc, "defines no `run(...)`")
+
+    def _built(self, kind: type[ModelT], loc: Loc, **values: Any) -> ModelT:
+        try:
+            return kind(**values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            key = dotted(problem["loc"])
+            raise self._error(loc, f"{key}: {problem['msg']}") from error
+
+    def _parse(self, kind: type[ModelT], raw: Mapping[str, JsonValue], prefix: Loc = ()) -> ModelT:
+        try:
+            return kind.model_validate(raw)
+        except ValidationError as error:
+            lines = explain(error, kind, self._text, prefix)
+            raise TargetError(f"target {self._path}:\n{lines}") from error
+
+    def _error(self, loc: Loc, message: str) -> TargetError:
+        line = line_of(self._text, loc)
+        place = f"{f' line {line}' if line else ''}: {dotted(loc)}" if loc else ""
+        return TargetError(f"target {self._path}{place}: {message}")
+
+
+def _overridden(values: dict[str, Any], overrides: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """Apply overrides to the sections they may change."""
+    try:
+        parsed = _Overrides.model_validate(overrides)
+    except ValidationError as error:
+        raise TargetError(f"override of the target: {explain(error, _Overrides, '')}") from error
+    changed = dict(values)
+    for section, changes in parsed:
+        old = changed[section]
+        try:
+            changed[section] = type(old).model_validate({**old.model_dump(), **changes})
+        except ValidationError as error:
+            lines = explain(error, type(old), "", (section,))
+            raise TargetError(f"override of the target: {lines}") from error
+    return changed
+
+
+def _list(names: Mapping[Device, object]) -> str:
+    return ", ".join(repr(str(name)) for name in names)
