@@ -1,0 +1,155 @@
+"""The broker process: one ROUTER around a Pool. It receives, sends and tells the time.
+
+No decision is made here; a message that cannot be parsed is answered and counted, one that cannot
+be delivered is reported to the pool.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+import zmq
+
+from gpu_runner import wire
+from gpu_runner.endpoint import router
+from gpu_runner.errors import PoolError
+from gpu_runner.lock import lock_file
+from gpu_runner.pool import Pool, PoolPlan, Sends
+from gpu_runner.spool import write_file
+from gpu_runner.wire import Inbox, Malformed, Refusal, TooLarge
+
+logger = logging.getLogger(__name__)
+
+_MOST_A_TURN = 200
+"""Messages read before the pool's clock is looked at again."""
+_TICKS_A_BEAT = 2
+_LOCK_PATIENCE_S = 5.0
+_HIGHEST_EPOCH = 2**31 - 1
+
+
+class Broker:
+    """Serves one endpoint until it is told to stop."""
+
+    def __init__(self, endpoint: str, plan: PoolPlan) -> None:
+        self._endpoint = endpoint
+        self._tick_s = plan.beat_s / _TICKS_A_BEAT
+        self._pool = Pool(plan, time.monotonic())
+        self._inbox = Inbox(wire.TO_BROKER)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._socket = router(self._context, endpoint)
+        except PoolError:
+            self._context.term()
+            raise
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, with the port that was chosen for `tcp://127.0.0.1:*`."""
+        bound = self._socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(bound, bytes)
+        return bound.rstrip(b"\0").decode()
+
+    def serve(self, stop: int) -> None:
+        """Serve until the descriptor `stop` is readable; close the socket then."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(stop, zmq.POLLIN)
+        logger.info("broker listens endpoint=%s", self.endpoint)
+        try:
+            next_tick_s = time.monotonic()
+            while True:
+                wait_s = max(0.0, next_tick_s - time.monotonic())
+                ready = dict(poller.poll(int(wait_s * 1000) + 1))
+                if stop in ready:
+                    return
+                if self._socket in ready:
+                    self._receive_waiting()
+                if time.monotonic() >= next_tick_s:
+                    self._deliver(self._pool.tick(time.monotonic()))
+                    next_tick_s = time.monotonic() + self._tick_s
+        finally:
+            self._socket.close()
+            self._context.term()
+            logger.info("broker ends malformed=%s", dict(self._inbox.refused))
+
+    def _receive_waiting(self) -> None:
+        for _ in range(_MOST_A_TURN):
+            try:
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            message = self._inbox.parse(frames)
+            if isinstance(message, Malformed):
+                self._refuse(peer, message)
+            else:
+                logger.debug("received kind=%s", message.kind)
+                self._deliver(self._pool.receive(peer, message, time.monotonic()))
+
+    def _refuse(self, peer: bytes, malformed: Malformed) -> None:
+        count = self._inbox.refused.total()
+        if count & (count - 1) == 0:  # a flood fills no log
+            logger.warning(
+                "message refused reason=%s count=%d: %s", malformed.reason, count, malformed.detail
+            )
+        code = Refusal.PROTOCOL if malformed.reason == "protocol" else Refusal.MALFORMED
+        self._send(peer, wire.Refused(code=code, message=malformed.detail))
+
+    def _deliver(self, sends: Sends) -> None:
+        waiting = list(sends)
+        while waiting:
+            peer, message = waiting.pop(0)
+            if isinstance(message, wire.Lease):
+                logger.info("job leased job=%s token=%d", message.job.job_id, message.token)
+            elif isinstance(message, wire.Result):
+                job_id, kind = message.outcome.job_id, message.outcome.kind
+                logger.info("outcome sent job=%s kind=%s", job_id, kind)
+            if not self._send(peer, message):
+                waiting += self._pool.undelivered(peer, message, time.monotonic())
+
+    def _send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> bool:
+        """Send without waiting; false when nobody is there or its queue is full."""
+        try:
+            self._socket.send_multipart([peer, *wire.encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in {zmq.EHOSTUNREACH, zmq.EAGAIN}:
+                raise
+            logger.debug("not delivered kind=%s: %s", message.kind, error)
+            return False
+        except TooLarge as error:  # grew past the limit by what its sender left out
+            logger.error("not delivered: %s", error)  # noqa: TRY400 - the text says it all
+            return False
+        return True
+
+
+def next_epoch(state: Path | None) -> int:
+    """Return a number larger than any that a broker with this state directory had before.
+
+    The directory stays locked until this process ends. Without one the wall clock serves: right
+    as long as it does not go back between two brokers of the same workers.
+
+    Raises:
+        PoolError: the directory cannot be written, or another broker uses it.
+    """
+    if state is None:
+        return int(time.time())
+    path = state / "epoch"
+    try:
+        lock_file(state / "broker.lock", patience_s=_LOCK_PATIENCE_S)
+        epoch = _last_epoch(path) + 1
+        if epoch > _HIGHEST_EPOCH:
+            msg = f"{path} is beyond {_HIGHEST_EPOCH}; delete it when no worker is alive"
+            raise PoolError(msg)
+        write_file(path, str(epoch).encode())
+    except OSError as error:
+        msg = f"cannot keep the epoch in {state}: {error}"
+        raise PoolError(msg) from error
+    return epoch
+
+
+def _last_epoch(path: Path) -> int:
+    try:
+        return max(0, int(path.read_text()))
+    except FileNotFoundError:
+        return 0
+    except ValueError:  # damaged: the clock is above every count of restarts
+        return int(time.time())

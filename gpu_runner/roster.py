@@ -1,0 +1,115 @@
+"""The broker's list of workers: who is here, what they hold, and which of them may take a job.
+
+Pure; times are arguments.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gpu_runner.records import Environment
+from gpu_runner.wire import Hello
+
+FRESH_BEATS = 2.5
+"""A worker heard within this many beats is alive: another process may not take its name.
+Without this rule two workers of one name starve each other's jobs (BUS 2.4)."""
+
+
+@dataclass(slots=True)
+class Member:
+    """A registered worker."""
+
+    name: str
+    incarnation: str
+    slots: int
+    environment: Environment
+    peer: bytes | None
+    """Where it is reached; None after a send failed, until it says hello again."""
+    heard_s: float
+    spooled: set[str]
+    held: set[str] = field(default_factory=set)
+    """Ids of the live jobs it owns."""
+    is_draining: bool = False
+
+    @property
+    def has_free_slot(self) -> bool:
+        """Whether it can take one more job."""
+        return self.peer is not None and not self.is_draining and len(self.held) < self.slots
+
+
+class Roster:
+    """Workers by name and by where they are reached."""
+
+    def __init__(self, *, beat_s: float, lease_s: float) -> None:
+        self._beat_s = beat_s
+        self._lease_s = lease_s
+        self._members: dict[str, Member] = {}
+        self._names: dict[bytes, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(tuple(self._members.values()))
+
+    def named(self, name: str) -> Member | None:
+        """Return the worker of that name."""
+        return self._members.get(name)
+
+    def at(self, peer: bytes) -> Member | None:
+        """Return the worker reached at `peer`."""
+        return self._members.get(self._names.get(peer, ""))
+
+    def is_taken(self, hello: Hello, now_s: float) -> bool:
+        """Whether another living process has the name."""
+        known = self._members.get(hello.worker)
+        return (
+            known is not None
+            and known.incarnation != hello.incarnation
+            and now_s - known.heard_s < FRESH_BEATS * self._beat_s
+        )
+
+    def register(self, peer: bytes, hello: Hello, now_s: float) -> Member:
+        """Put a worker on the list, with what it held before under this name."""
+        known = self._members.get(hello.worker)
+        if known is not None and known.peer is not None:
+            self._names.pop(known.peer, None)
+        member = Member(
+            name=hello.worker,
+            incarnation=hello.incarnation,
+            slots=hello.slots,
+            environment=hello.environment,
+            peer=peer,
+            heard_s=now_s,
+            spooled=set(hello.spooled),
+            held=set(known.held) if known else set(),
+        )
+        self._members[hello.worker] = member
+        self._names[peer] = hello.worker
+        return member
+
+    def remove(self, member: Member) -> None:
+        """Take a worker off the list."""
+        self._members.pop(member.name, None)
+        if member.peer is not None:
+            self._names.pop(member.peer, None)
+
+    def unreachable(self, peer: bytes) -> Member | None:
+        """Note that nothing can be sent to `peer`; return the worker that was there."""
+        member = self.at(peer)
+        if member is not None:
+            self._names.pop(peer, None)
+            member.peer = None
+        return member
+
+    def silent(self, now_s: float) -> tuple[Member, ...]:
+        """Return the workers whose leases are over."""
+        return tuple(m for m in self if now_s - m.heard_s >= self._lease_s)
+
+    def server_of(self, job_id: str) -> Member | None:
+        """Return a worker that may take the job now.
+
+        One that has its outcome in the spool comes first, and is waited for: anywhere else the
+        job would be executed a second time.
+        """
+        holders = [m for m in self if job_id in m.spooled and not m.is_draining and m.peer]
+        return next((m for m in holders or self if m.has_free_slot), None)

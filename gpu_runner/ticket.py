@@ -1,0 +1,123 @@
+"""The broker's record of one job: its state, who has it under which token, and its short story.
+
+Pure. Only legal moves exist here; an illegal one raises and changes nothing, for it is a bug of
+`pool.py` and not something the world can cause.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from gpu_runner.errors import PoolError
+from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
+from gpu_runner.wire import State
+
+STORY_LINES = 24
+"""Enough for the crash budget's losses with what led to them; older lines are forgotten."""
+
+_FROM: dict[str, tuple[State, ...]] = {
+    "lease": (State.QUEUED,),
+    "adopt": (State.QUEUED,),
+    "start": (State.LEASED,),
+    "cancel": (State.LEASED, State.RUNNING),
+    "requeue": (State.LEASED, State.RUNNING),
+    "finish": (State.QUEUED, State.LEASED, State.RUNNING, State.CANCELLING),
+}
+
+
+class IllegalMove(PoolError):
+    """A move that the job's state does not allow; a bug in the pool."""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One job in the pool."""
+
+    job_id: str
+    spec_digest: str
+    job: AnyJob | None
+    """None where a running job was adopted and nobody has submitted it since."""
+    state: State = State.QUEUED
+    token: int | None = None
+    """The newest token; kept after the lease, for a late `done` to be compared with."""
+    owner: str | None = None
+    """Name of the worker that has it, while it is leased, running or cancelling, and after."""
+    crashes: int = 0
+    losses: int = 0
+    """Leases that ended without an outcome, charged or not."""
+    outcome: AnyOutcome | None = None
+    waiters: set[bytes] = field(default_factory=set)
+    story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker's slot holds it."""
+        return self.state in {State.LEASED, State.RUNNING, State.CANCELLING}
+
+    def lease(self, worker: str, token: int, now_s: float) -> None:
+        """Hand it to a worker under a new token.
+
+        Raises:
+            IllegalMove: it is not queued, nobody knows its content, or the token does not grow.
+        """
+        self._check("lease")
+        if self.job is None or (self.token is not None and token <= self.token):
+            msg = f"job {self.job_id!r} cannot be leased under token {token}, last was {self.token}"
+            raise IllegalMove(msg)
+        self._move(State.LEASED, f"leased to {worker} under token {token}", now_s)
+        self.owner, self.token = worker, token
+
+    def adopt(self, worker: str, token: int, now_s: float) -> None:
+        """Take over an execution that a worker already has.
+
+        Raises:
+            IllegalMove: it is not queued, or a newer token was handed out.
+        """
+        self._check("adopt")
+        if self.token is not None and token < self.token:
+            msg = f"job {self.job_id!r}: token {token} is older than {self.token}"
+            raise IllegalMove(msg)
+        self._move(State.RUNNING, f"adopted from {worker} under token {token}", now_s)
+        self.owner, self.token = worker, token
+
+    def start(self, now_s: float) -> None:
+        """Its child was launched."""
+        self._check("start")
+        self._move(State.RUNNING, "started", now_s)
+
+    def cancel(self, now_s: float) -> None:
+        """Its worker is asked to kill it."""
+        self._check("cancel")
+        self._move(State.CANCELLING, "cancelling", now_s)
+
+    def requeue(self, why: str, now_s: float) -> None:
+        """Its lease is over without an outcome."""
+        self._check("requeue")
+        self._move(State.QUEUED, f"queued again: {why}", now_s)
+        self.owner = None
+
+    def finish(self, outcome: AnyOutcome, now_s: float) -> None:
+        """End it, once and for all."""
+        self._check("finish")
+        self._move(State.FINISHED, f"finished: {outcome.kind}", now_s)
+        self.outcome = outcome
+
+    def note(self, text: str, now_s: float) -> None:
+        """Add a line to the story."""
+        self.story.append(f"{now_s:.3f} {text}")
+
+    def _check(self, move: str) -> None:
+        if self.state not in _FROM[move]:
+            msg = f"job {self.job_id!r} is {self.state}: it cannot {move}"
+            raise IllegalMove(msg)
+
+    def _move(self, state: State, text: str, now_s: float) -> None:
+        self.state = state
+        self.note(text, now_s)
+
+
+def is_retryable(outcome: AnyOutcome | None) -> bool:
+    """Whether an outcome says that the same job may be tried again.
+
+    Such an outcome is told but never kept as the job's truth: submitting the job runs it again.
+    """
+    return isinstance(outcome, Unserved) and outcome.is_retryable

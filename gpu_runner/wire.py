@@ -1,0 +1,331 @@
+"""What travels on the job bus: the messages, their framing, and the one place that parses bytes.
+
+Nothing here opens a socket or knows what a message causes; `pool.py` does. Every message may be
+lost or repeated, so each is idempotent by the key its docstring names. PROTOCOL.md is the text.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from gpu_runner.errors import PoolError
+from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.message import Digest, JobId, Message
+from gpu_runner.records import Environment
+
+MAGIC = b"kp/1"
+"""First frame of every message: the protocol's name and its major version."""
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Largest body. The largest legal one is the record of a long bench: 400 pairs x 4 columns x 19
+characters are 30 KiB a series, so 16 MiB hold 18 workloads x 3 contenders x 10 sittings at the
+most pairs a plan allows by default. Lower would lose such a record; higher would let one
+connection pin that much memory before anything is validated."""
+
+FRAMES = 2
+"""Magic and body."""
+
+_DETAIL_CHARACTERS = 300
+
+_MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, MemoryError)
+"""What validators can raise on a stranger's text: a ValidationError and invalid UTF-8 are
+ValueErrors, the others come from deep nesting and from code that a noun's validator calls."""
+
+Token = Annotated[int, Field(ge=0, lt=2**63)]
+"""Fencing token: (epoch << 32) + n, strictly growing over all leases of all brokers in time."""
+
+WorkerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Incarnation = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""Random per worker process: tells a restart from a reconnection."""
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class TooLarge(PoolError):
+    """A message is larger than the wire carries; the text says how large and what to do."""
+
+
+class State(StrEnum):
+    """Where a job stands with the broker."""
+
+    QUEUED = "queued"
+    LEASED = "leased"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    FINISHED = "finished"
+
+
+class Envelope(Message):
+    """A message of the bus; numbers and flags are never guessed from text."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Held(Envelope):
+    """A job that a worker runs, or has finished and not yet seen acknowledged."""
+
+    job_id: JobId
+    token: Token
+    spec_digest: Digest
+    """Digest of the job, so that a broker that knows nothing can match a resubmission."""
+
+
+class Submit(Envelope):
+    """Run this job and send me its outcome; idempotent by job id and content."""
+
+    kind: Literal["submit"] = "submit"
+    job: AnyJob
+
+
+class Wait(Envelope):
+    """Send me the outcome of a job already submitted; also the client's sign of life."""
+
+    kind: Literal["wait"] = "wait"
+    job_id: JobId
+
+
+class Cancel(Envelope):
+    """Stop a job; its waiters get `Unserved(cancelled)` unless it had finished."""
+
+    kind: Literal["cancel"] = "cancel"
+    job_id: JobId
+
+
+class Describe(Envelope):
+    """Say which machine the pool measures on."""
+
+    kind: Literal["describe"] = "describe"
+
+
+class Submitted(Envelope):
+    """The broker knows the job and will send its outcome."""
+
+    kind: Literal["submitted"] = "submitted"
+    job_id: JobId
+    state: State
+    workers: Count
+    """Workers registered now; with none the client's patience runs."""
+
+
+class Refusal(StrEnum):
+    """Why a message had no effect."""
+
+    CONFLICT = "conflict"
+    BUSY = "busy"
+    UNKNOWN = "unknown"
+    MALFORMED = "malformed"
+    PROTOCOL = "protocol"
+
+
+class Refused(Envelope):
+    """A message had no effect; the code says what to do about it."""
+
+    kind: Literal["refused"] = "refused"
+    job_id: JobId | None = None
+    code: Refusal
+    message: str
+    retry_after_s: Seconds | None = None
+
+
+class Result(Envelope):
+    """The outcome of a job; may come twice, equal."""
+
+    kind: Literal["result"] = "result"
+    outcome: AnyOutcome
+
+
+class Described(Envelope):
+    """The machine of the first worker, or none while no worker is registered."""
+
+    kind: Literal["described"] = "described"
+    environment: Environment | None = None
+    workers: Count
+
+
+class Hello(Envelope):
+    """A worker registers, or registers again: what it is, runs and has in its spool."""
+
+    kind: Literal["hello"] = "hello"
+    worker: WorkerName
+    incarnation: Incarnation
+    slots: Annotated[int, Field(ge=1, le=256)] = 1
+    environment: Environment
+    running: tuple[Held, ...] = ()
+    spooled: tuple[JobId, ...] = ()
+    """Jobs whose outcome this worker has: leasing them to it costs no execution."""
+
+
+class Beat(Envelope):
+    """A worker lives; sent also while its child works."""
+
+    kind: Literal["beat"] = "beat"
+    seq: Count
+
+
+class Started(Envelope):
+    """The child of a lease was launched; from here its loss counts against the job."""
+
+    kind: Literal["started"] = "started"
+    job_id: JobId
+    token: Token
+
+
+class Done(Envelope):
+    """The outcome of a lease; accepted from its owner with its current token only."""
+
+    kind: Literal["done"] = "done"
+    token: Token
+    outcome: AnyOutcome
+
+
+class Drain(Envelope):
+    """A worker wants no further lease."""
+
+    kind: Literal["drain"] = "drain"
+
+
+class Bye(Envelope):
+    """A worker leaves; what it held is queued again and charged to nobody."""
+
+    kind: Literal["bye"] = "bye"
+
+
+class Welcome(Envelope):
+    """A worker is registered; durations come from the broker so that both sides agree."""
+
+    kind: Literal["welcome"] = "welcome"
+    epoch: Count
+    beat_s: Seconds
+    lease_s: Seconds
+    drop: tuple[Held, ...] = ()
+    """Executions that are no longer wanted: kill them and say nothing."""
+
+
+class Busy(Envelope):
+    """Another living process has this worker's name."""
+
+    kind: Literal["busy"] = "busy"
+    retry_after_s: Seconds
+
+
+class Pong(Envelope):
+    """The beat `seq` arrived; the worker's lease runs from when it sent that beat."""
+
+    kind: Literal["pong"] = "pong"
+    seq: Count
+
+
+class Who(Envelope):
+    """The broker does not know the sender: say hello (again)."""
+
+    kind: Literal["who"] = "who"
+
+
+class Lease(Envelope):
+    """Run this job under this token."""
+
+    kind: Literal["lease"] = "lease"
+    token: Token
+    job: AnyJob
+
+
+class Abort(Envelope):
+    """Kill the job and answer `done` with `Unserved(cancelled)`."""
+
+    kind: Literal["abort"] = "abort"
+    job_id: JobId
+    token: Token
+
+
+class Ack(Envelope):
+    """The broker has dealt with a `done`; the worker need not send it again."""
+
+    kind: Literal["ack"] = "ack"
+    job_id: JobId
+    token: Token
+    is_accepted: bool
+
+
+FromClient = Submit | Wait | Cancel | Describe
+FromWorker = Hello | Beat | Started | Done | Drain | Bye
+ToBroker = FromClient | FromWorker
+ToClient = Submitted | Refused | Result | Described
+ToWorker = Welcome | Busy | Pong | Who | Lease | Abort | Ack | Refused
+AnyMessage = ToBroker | ToClient | ToWorker
+
+TO_BROKER: TypeAdapter[ToBroker] = TypeAdapter(Annotated[ToBroker, Field(discriminator="kind")])
+TO_CLIENT: TypeAdapter[ToClient] = TypeAdapter(Annotated[ToClient, Field(discriminator="kind")])
+TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Malformed:
+    """Bytes that are no message for this receiver."""
+
+    reason: Literal["frames", "protocol", "size", "body"]
+    detail: str
+    """One line; never the bytes themselves, which may hold sources."""
+
+
+class Inbox(Generic[M]):
+    """Parses what one socket receives, and counts what it refused, by reason."""
+
+    def __init__(self, expected: TypeAdapter[M]) -> None:
+        self._expected = expected
+        self.refused: Counter[str] = Counter()
+
+    def parse(self, frames: Sequence[bytes]) -> M | Malformed:
+        """Return the message, or why there is none; raises nothing for any bytes."""
+        message = self._parsed(frames)
+        if isinstance(message, Malformed):
+            self.refused[message.reason] += 1
+        return message
+
+    def _parsed(self, frames: Sequence[bytes]) -> M | Malformed:
+        if not frames or frames[0] != MAGIC:
+            spoken = frames[0][:16] if frames else b""
+            return Malformed(
+                reason="protocol",
+                detail=f"the sender speaks {spoken!r}, this side {MAGIC!r}; "
+                "install one version of kernelpilot on both",
+            )
+        if len(frames) != FRAMES:
+            return Malformed(reason="frames", detail=f"{len(frames)} frames, not {FRAMES}")
+        if len(frames[1]) > MOST_BYTES:
+            return Malformed(
+                reason="size", detail=f"{len(frames[1])} bytes; at most {MOST_BYTES} are read"
+            )
+        try:
+            return self._expected.validate_json(frames[1])
+        except _MALFORMED as error:
+            return Malformed(reason="body", detail=_in_one_line(error))
+
+
+def encode(message: AnyMessage) -> list[bytes]:
+    """Return the frames of a message.
+
+    Raises:
+        TooLarge: the body has more than MOST_BYTES bytes.
+    """
+    body = message.model_dump_json().encode()
+    if len(body) > MOST_BYTES:
+        msg = (
+            f"a {message.kind!r} message of {len(body)} bytes is larger than the job bus carries "
+            f"({MOST_BYTES}); use fewer workloads, contenders, sittings or pairs in one job"
+        )
+        raise TooLarge(msg)
+    return [MAGIC, body]
+
+
+def _in_one_line(error: BaseException) -> str:
+    if not isinstance(error, ValidationError):
+        return type(error).__name__
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place or 'body'}: {first['msg']}".replace("\n", " ")[:_DETAIL_CHARACTERS]

@@ -1,0 +1,353 @@
+"""The worker process: beats while its child works, and answers from the spool when it can.
+
+One slot, one child at a time. The loop never blocks on the child, the disk is the only thing it
+waits for; candidate code is two processes away.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import time
+from dataclasses import dataclass
+
+import zmq
+
+from gpu_runner import wire
+from gpu_runner.endpoint import dealer
+from gpu_runner.errors import PoolError
+from gpu_runner.execution import Execution, ExecutionPlan, not_launched
+from gpu_runner.jobs import AnyOutcome, Unserved
+from gpu_runner.message import digest_of
+from gpu_runner.process_tree import end_children
+from gpu_runner.records import Environment
+from gpu_runner.spool import Spool
+from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
+
+logger = logging.getLogger(__name__)
+
+_HELLO_AGAIN_S = 0.1
+_MOST_KILL_S = 5.0
+_FAREWELL_MS = 200
+_MOST_WAIT_S = 10.0
+_MOST_SIGNALS = 64
+
+
+@dataclass(slots=True)
+class _Owed:
+    """An outcome that the broker has not acknowledged."""
+
+    done: wire.Done
+    spec_digest: str
+    sent_s: float = 0.0
+
+
+class Worker:
+    """One worker of a pool."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        name: str,
+        environment: Environment,
+        plan: ExecutionPlan,
+        *,
+        lock: int,
+    ) -> None:
+        """Connect.
+
+        Args:
+            endpoint: the broker's.
+            name: unique in the pool; a restarted worker keeps it.
+            environment: this machine, told to the broker.
+            plan: how jobs are run.
+            lock: the spool's lock; every child inherits it.
+
+        Raises:
+            PoolError: the endpoint cannot be understood.
+        """
+        self._name = name
+        self._incarnation = secrets.token_hex(8)
+        self._environment = environment
+        self._plan = plan
+        self._lock = lock
+        self._spool = Spool(plan.workspace)
+        self._inbox = Inbox(wire.TO_WORKER)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = dealer(self._context, endpoint)
+        self._execution: Execution | None = None
+        self._owed: dict[str, _Owed] = {}
+        self._welcome: wire.Welcome | None = None
+        self._is_draining = False
+        self._is_over = False
+        self._beats: dict[int, float] = {}
+        self._seq = 0
+        self._next_s = time.monotonic()
+        self._confirmed_s = time.monotonic()
+        self._lease_s = float("inf")
+
+    def run(self, signals: int) -> None:
+        """Work until a SIGTERM or SIGINT, or a SIGUSR1 (drain) and the end of the job in hand.
+
+        Args:
+            signals: descriptor that gives one byte a signal (`signals_as_bytes`).
+
+        Raises:
+            PoolError: the broker speaks another protocol.
+        """
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(signals, zmq.POLLIN)
+        try:
+            while not self._is_over:
+                watched = self._execution
+                if watched is not None:
+                    poller.register(watched.pidfd, zmq.POLLIN)
+                ready = dict(poller.poll(self._wait_ms()))
+                if watched is not None:
+                    poller.unregister(watched.pidfd)
+                if signals in ready:
+                    self._receive_signals(signals)
+                if watched is not None and watched.pidfd in ready:
+                    self._finish_execution()
+                if self._socket in ready:
+                    self._receive_waiting()
+                self._tick(time.monotonic())
+        finally:
+            self._leave()
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def _wait_ms(self) -> int:
+        due_s = min(self._next_s, time.monotonic() + _MOST_WAIT_S)
+        if self._execution is not None:
+            due_s = min(due_s, self._execution.deadline_s, self._fence_s())
+        return max(0, int((due_s - time.monotonic()) * 1000) + 1)
+
+    def _fence_s(self) -> float:
+        """When the child must be dead: before the broker may lease its job to somebody else.
+
+        Counted from when the last answered beat was sent, which is before the broker heard it.
+        """
+        return self._confirmed_s + self._lease_s - min(_MOST_KILL_S, self._lease_s / 4)
+
+    def _tick(self, now_s: float) -> None:
+        if self._execution is not None and now_s >= self._fence_s():
+            logger.warning("no broker for a lease, job killed job=%s", self._execution.job.job_id)
+            self._drop_execution()
+        if self._execution is not None and now_s >= self._execution.deadline_s:
+            self._execution.end(is_overdue=True)
+            self._finish_execution()
+        if now_s >= self._next_s:
+            if self._welcome is None:
+                self._say_hello(now_s)
+            else:
+                self._beat(self._welcome.beat_s, now_s)
+        if self._is_draining and self._execution is None and not self._owed:
+            self._is_over = True
+
+    def _beat(self, beat_s: float, now_s: float) -> None:
+        self._seq += 1
+        if self._send(wire.Beat(seq=self._seq)):
+            self._beats[self._seq] = now_s
+        for seq in [s for s, sent_s in self._beats.items() if now_s - sent_s > self._lease_s]:
+            del self._beats[seq]
+        for owed in self._owed.values():
+            if now_s - owed.sent_s > self._lease_s / 2:
+                self._send_owed(owed)
+        self._next_s = now_s + beat_s
+
+    def _say_hello(self, now_s: float) -> None:
+        running = [
+            Held(job_id=job_id, token=owed.done.token, spec_digest=owed.spec_digest)
+            for job_id, owed in self._owed.items()
+        ]
+        if self._execution is not None:
+            job_id, token = self._execution.job.job_id, self._execution.token
+            digest = self._execution.spec_digest
+            running.append(Held(job_id=job_id, token=token, spec_digest=digest))
+        hello = wire.Hello(
+            worker=self._name,
+            incarnation=self._incarnation,
+            environment=self._environment,
+            running=tuple(running),
+            spooled=self._spool.job_ids(),
+        )
+        if self._send(hello):
+            self._beats = {0: now_s}
+        self._next_s = now_s + _HELLO_AGAIN_S
+
+    # -- messages ------------------------------------------------------------------------------
+
+    def _receive_waiting(self) -> None:
+        while not self._is_over:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            message = self._inbox.parse(frames)
+            if isinstance(message, Malformed):
+                logger.warning("message refused reason=%s: %s", message.reason, message.detail)
+            elif isinstance(message, wire.Lease | wire.Abort | wire.Ack):
+                self._receive_about_job(message)
+            else:
+                self._receive_about_worker(message)
+
+    def _receive_about_worker(
+        self, message: wire.Welcome | wire.Who | wire.Busy | wire.Pong | wire.Refused
+    ) -> None:
+        match message:
+            case wire.Welcome():
+                self._receive_welcome(message)
+            case wire.Who():
+                if self._welcome is not None:
+                    self._welcome, self._next_s = None, time.monotonic()
+            case wire.Busy():
+                self._next_s = time.monotonic() + message.retry_after_s
+            case wire.Pong():
+                self._confirmed_s = self._beats.pop(message.seq, self._confirmed_s)
+            case wire.Refused():
+                msg = f"the broker refuses what this worker sends: {message.message}"
+                raise PoolError(msg)
+
+    def _receive_about_job(self, message: wire.Lease | wire.Abort | wire.Ack) -> None:
+        match message:
+            case wire.Lease():
+                self._receive_lease(message)
+            case wire.Abort():
+                self._receive_abort(message)
+            case wire.Ack():
+                owed = self._owed.get(message.job_id)
+                if owed is not None and owed.done.token == message.token:
+                    del self._owed[message.job_id]
+
+    def _receive_welcome(self, welcome: wire.Welcome) -> None:
+        logger.info("registered worker=%s epoch=%d", self._name, welcome.epoch)
+        self._welcome = welcome
+        self._lease_s = welcome.lease_s
+        self._confirmed_s = self._beats.pop(0, time.monotonic())
+        self._next_s = time.monotonic() + welcome.beat_s
+        for held in welcome.drop:
+            self._owed.pop(held.job_id, None)
+            execution = self._execution
+            if execution and (execution.job.job_id, execution.token) == (held.job_id, held.token):
+                self._drop_execution()
+        if self._is_draining:
+            self._send(wire.Drain())
+        for owed in self._owed.values():
+            self._send_owed(owed)
+
+    def _receive_lease(self, lease: wire.Lease) -> None:
+        job, digest = lease.job, digest_of(lease.job)
+        spooled = self._spool.find(job.job_id)
+        if spooled is not None:
+            outcome = spooled.outcome
+            if spooled.spec_digest != digest:
+                outcome = _id_used_twice(job.job_id)
+            self._owe(outcome, lease.token, digest)
+        elif self._execution is None:
+            self._launch(lease)
+        elif self._execution.spec_digest == digest:
+            self._execution.token = lease.token
+            self._send(wire.Started(job_id=job.job_id, token=lease.token))
+        else:  # the broker's picture of this worker is wrong: draw it again
+            self._welcome, self._next_s = None, time.monotonic()
+
+    def _launch(self, lease: wire.Lease) -> None:
+        job = lease.job
+        try:
+            execution = Execution(job, lease.token, self._plan, self._spool, (self._lock,))
+        except OSError as error:
+            self._owe(not_launched(job, error), lease.token, digest_of(job))
+            return
+        logger.info("job started job=%s token=%d pid=%d", job.job_id, lease.token, execution.pid)
+        self._execution = execution
+        self._send(wire.Started(job_id=job.job_id, token=lease.token))
+
+    def _receive_abort(self, abort: wire.Abort) -> None:
+        if abort.job_id in self._owed:
+            return  # it has ended; the outcome is on its way
+        message = f"job {abort.job_id!r} was cancelled"
+        cancelled = Unserved(
+            job_id=abort.job_id, cause="cancelled", message=message, is_retryable=True
+        )
+        execution = self._execution
+        if execution is None or execution.job.job_id != abort.job_id:
+            self._send(wire.Done(token=abort.token, outcome=cancelled))
+            return
+        self._drop_execution()
+        spooled = self._spool.find(abort.job_id)  # it may have won the race
+        outcome = spooled.outcome if spooled else cancelled
+        self._owe(outcome, abort.token, execution.spec_digest)
+
+    def _receive_signals(self, signals: int) -> None:
+        for number in os.read(signals, _MOST_SIGNALS):
+            if number == signal.SIGUSR1:
+                self._is_draining = True
+                self._send(wire.Drain())
+            elif number in {signal.SIGTERM, signal.SIGINT}:
+                self._is_over = True
+
+    # -- executions ----------------------------------------------------------------------------
+
+    def _finish_execution(self) -> None:
+        execution = self._execution
+        assert execution is not None
+        outcome = execution.outcome()
+        self._forget_execution(execution)
+        logger.info("job ended job=%s kind=%s", execution.job.job_id, outcome.kind)
+        self._owe(outcome, execution.token, execution.spec_digest)
+
+    def _drop_execution(self) -> None:
+        """Kill the child and everything below it; say nothing."""
+        if self._execution is not None:
+            self._execution.end()
+            self._forget_execution(self._execution)
+
+    def _forget_execution(self, execution: Execution) -> None:
+        survivors = end_children()
+        if survivors:
+            logger.error("processes cannot be killed pids=%s", survivors)
+        execution.close()
+        self._execution = None
+
+    def _owe(self, outcome: AnyOutcome, token: int, spec_digest: str) -> None:
+        owed = _Owed(wire.Done(token=token, outcome=outcome), spec_digest)
+        self._owed[outcome.job_id] = owed
+        self._send_owed(owed)
+
+    def _send_owed(self, owed: _Owed) -> None:
+        try:
+            self._send(owed.done)
+        except TooLarge as error:
+            job_id = owed.done.outcome.job_id
+            outcome = Unserved(
+                job_id=job_id, cause="internal_error", message=str(error), is_retryable=False
+            )
+            owed.done = wire.Done(token=owed.done.token, outcome=outcome)
+            self._send(owed.done)
+        owed.sent_s = time.monotonic()
+
+    def _send(self, message: wire.FromWorker) -> bool:
+        """Send without waiting; false when no broker is connected."""
+        try:
+            self._socket.send_multipart(wire.encode(message), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _leave(self) -> None:
+        self._drop_execution()
+        self._send(wire.Bye())
+        self._socket.close(linger=_FAREWELL_MS)
+        self._context.term()
+
+
+def _id_used_twice(job_id: str) -> Unserved:
+    return Unserved(
+        job_id=job_id,
+        cause="internal_error",
+        message=f"job id {job_id!r} has an outcome for another job; "
+        "derive ids from everything that makes a job different",
+        is_retryable=False,
+    )
