@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from gpu_runner.candidate import Candidate, Language
+from gpu_runner.jobs import Reason
 from gpu_runner.languages.artefact import INDUCTOR_FOLDER, Artefact, BuildRefused
 from gpu_runner.message import Digest, Message, canonical_json, digest_of
 from gpu_runner.problem import Problem
@@ -167,7 +168,12 @@ def _make_once(
         made = make(scratch)
         if isinstance(made, BuildRefused):
             return made
-        _keep_regular_files(scratch)
+        kept_bytes = _keep_regular_files(scratch)
+        if kept_bytes > _LARGEST_BYTES:
+            return BuildRefused(
+                reason=Reason.LOAD_FAILED,
+                message=f"the build left {kept_bytes} bytes; at most {_LARGEST_BYTES} are kept",
+            )
         manifest = Manifest(
             digest=identity.digest,
             language=candidate.language,
@@ -239,12 +245,8 @@ def _digests(root: Path) -> dict[str, str] | None:
     return found
 
 
-def _keep_regular_files(root: Path) -> None:
-    """Delete links, sockets and pipes that code running in the build has left behind.
-
-    Raises:
-        OSError: more than a gigabyte was left, which no kernel needs.
-    """
+def _keep_regular_files(root: Path) -> int:
+    """Delete links, sockets and pipes that code running in the build left; return bytes kept."""
     total = 0
     for entry in list(_entries(root)):
         status = entry.lstat()
@@ -252,8 +254,7 @@ def _keep_regular_files(root: Path) -> None:
             entry.unlink()
         else:
             total += status.st_size
-    if total > _LARGEST_BYTES:
-        raise OSError(f"the build left {total} bytes; at most {_LARGEST_BYTES} are kept")
+    return total
 
 
 def _make_read_only(root: Path) -> None:

@@ -231,7 +231,9 @@ def _toolkit_includes() -> tuple[Path, ...]:
     nvcc = shutil.which("nvcc")
     roots = [Path(nvcc).resolve().parent.parent] if nvcc else []
     roots.append(Path("/usr/local/cuda"))
-    return tuple(r / "include" for r in roots if (r / "include" / "cuda_fp16.h").exists())[:1]
+    found = (root / "include" for root in roots if (root / "include" / "cuda_fp16.h").exists())
+    # Resolved: a mount cannot be placed on a link.
+    return tuple(path.resolve() for path in found)[:1]
 
 
 @functools.cache

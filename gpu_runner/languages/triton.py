@@ -6,7 +6,6 @@ a `tl.constexpr` with a default. Warps are the threads of the block over 32, and
 """
 
 import importlib.metadata
-import importlib.util
 import json
 import sys
 from pathlib import Path, PurePosixPath
@@ -43,9 +42,16 @@ _WARP = 32
 
 def missing() -> str | None:
     """Return what this language needs and lacks here, or None."""
-    if importlib.util.find_spec("triton") is not None:
+    if _version() is not None:
         return None
     return "triton is not installed; pip install triton (it compiles without a GPU)"
+
+
+def _version() -> str | None:
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def build_triton(
@@ -74,7 +80,7 @@ def build_triton(
     identity = identity_of(
         problem,
         candidate,
-        compiler=f"triton {importlib.metadata.version('triton')}",
+        compiler=f"triton {_version()}",
         flags=candidate.flags,
         machine=arch,
         is_trusted=is_trusted,

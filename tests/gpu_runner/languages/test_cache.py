@@ -225,6 +225,18 @@ def test_links_and_pipes_left_by_the_build_are_not_kept(tmp_path):
     assert stat.S_IMODE(outside.stat().st_mode) == 0o750
 
 
+def test_more_than_a_gigabyte_is_refused(tmp_path):
+    def sparse(scratch):
+        with (scratch / "large").open("wb") as file:
+            file.truncate((1 << 30) + 1)
+        return write_kernel(scratch)
+
+    refused = build(tmp_path, sparse)
+    assert refused.reason is Reason.LOAD_FAILED
+    assert "1073741" in refused.message
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_leftovers_of_a_killed_builder_are_swept_after_an_hour(tmp_path):
     old, fresh = tmp_path / ".building-old", tmp_path / ".building-new"
     for folder in (old, fresh):
