@@ -94,19 +94,19 @@ def make_venv() -> None:
         )
 
 
-def install_with_uv(lock: str) -> None:
-    """Install the pins by uv; seconds instead of minutes."""
+def install_with_uv(lock: str) -> bool:
+    """Install the pins by uv, seconds instead of minutes; return whether that worked."""
     version = pin_of("torch", lock)
     folder = cpu_wheel_folder(link_folders(), version)
-    quiet_uv = [UV, "pip", "install", "--quiet", "--python", PYTHON]
+    install = [UV, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps"]
     if folder is None:
         say("no local CPU wheel of torch; taking it from PyTorch's CPU index")
         PINS.write_text(lock)
-        run(*quiet_uv, "--no-deps", "--torch-backend=cpu", "-r", PINS)
+        is_ok = run(*install, "--torch-backend=cpu", "-r", PINS, is_fatal=False)
     else:
         PINS.write_text(lock.replace(f"torch=={version}\n", f"torch=={version}+cpu\n"))
-        run(*quiet_uv, "--no-deps", "--find-links", folder, "-r", PINS)
-    run(*quiet_uv, "--no-deps", "--no-build-isolation", "--editable", ROOT)
+        is_ok = run(*install, "--find-links", folder, "-r", PINS, is_fatal=False)
+    return is_ok and run(*install, "--no-build-isolation", "--editable", ROOT, is_fatal=False)
 
 
 def install_with_pip(lock: str) -> None:
@@ -118,7 +118,7 @@ def install_with_pip(lock: str) -> None:
     )
     run(*pip, "--no-deps", "-r", PINS)
     if cpu_wheel_folder(link_folders(), version) is None:
-        say("no local CPU wheel of torch; pip takes the default one with what it depends on")
+        say("no local CPU wheel of torch; pip takes the default one, gigabytes with its libraries")
         run(*pip, f"torch=={version}")
     else:
         run(*pip, "--no-deps", f"torch=={version}+cpu")
@@ -133,10 +133,8 @@ def install(digest: str) -> None:
     wanted = f"uv=={pin_of('uv', lock)}"
     say(f"installing {len(re.findall('^[^#].*==', lock, re.MULTILINE))} pinned distributions")
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    if run(*pip, wanted, is_fatal=False):
-        install_with_uv(lock)
-    else:
-        say(f"{wanted} cannot be installed; going on with pip, which takes some minutes")
+    if not (run(*pip, wanted, is_fatal=False) and install_with_uv(lock)):
+        say("uv could not do it, see above; going on with pip, which takes some minutes")
         install_with_pip(lock)
     STAMP.write_text(f"{digest}\n")
     say(f"{VENV.name} is ready")

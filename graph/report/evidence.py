@@ -1,0 +1,129 @@
+"""What the report shows beside the ledger, read from a run directory: answers, events, records.
+
+Reads only. Measurement records are read one at a time: a long run has more than fit in memory.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agents.replies import CriterionStatus, Plan, Research, Review
+from gpu_runner.candidate import Source
+from gpu_runner.records import BenchRecord
+from graph.events import BudgetRead, DecisionTaken, ProfileRead, StageEnded
+from graph.ledger import Attempt
+from graph.report.roofline import Profiled
+from graph.run_files import RunFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordLine:
+    """A measurement record in one line."""
+
+    record_id: str
+    candidate: str
+    """Attempt id, or the start of the digest of what no attempt has."""
+    against: tuple[str, ...]
+    started_at: str
+    sittings: int
+    pairs: int
+    verified_outputs: int
+    pressure_percent: float
+    """The highest over the sittings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All of it."""
+
+    plan: Plan | None
+    statuses: dict[str, CriterionStatus]
+    """Criterion id to how the last review found it."""
+    review: Review | None
+    research: Research | None
+    profiles: tuple[ProfileRead, ...]
+    decisions: tuple[DecisionTaken, ...]
+    budget: BudgetRead | None
+    stage_s: dict[str, float]
+    """Stage to its wall clock."""
+    profiled: tuple[Profiled, ...]
+    records: tuple[RecordLine, ...]
+    sources: tuple[Source, ...]
+    """Of the best kernel."""
+    events: int
+
+
+def gather(files: RunFiles, attempts: tuple[Attempt, ...], best: Attempt | None) -> Evidence:
+    """Read what a report shows.
+
+    Raises:
+        RunDamaged: a file of the run cannot be read; names it.
+    """
+    plans = list(files.replies(Plan).values())
+    reviews = list(files.replies(Review).values())
+    researches = list(files.replies(Research).values())
+    events = list(files.events.read())
+    budgets = [event for event in events if isinstance(event, BudgetRead)]
+    review = reviews[-1] if reviews else None
+    return Evidence(
+        plan=plans[-1] if plans else None,
+        statuses={status.criterion_id: status for status in review.criteria} if review else {},
+        review=review,
+        research=researches[-1] if researches else None,
+        profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
+        decisions=tuple(event for event in events if isinstance(event, DecisionTaken)),
+        budget=budgets[-1] if budgets else None,
+        stage_s=_stage_seconds(event for event in events if isinstance(event, StageEnded)),
+        profiled=tuple(_profiled(files, attempts, best)),
+        records=tuple(sorted(_records(files, attempts), key=lambda line: line.started_at)),
+        sources=_sources(files, best),
+        events=len(events),
+    )
+
+
+def _stage_seconds(ended: Iterable[StageEnded]) -> dict[str, float]:
+    """Return the wall clock of each stage, the longest first."""
+    total: dict[str, float] = {}
+    for event in ended:
+        total[event.stage] = total.get(event.stage, 0.0) + event.seconds
+    return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+
+def _profiled(
+    files: RunFiles, attempts: tuple[Attempt, ...], best: Attempt | None
+) -> Iterator[Profiled]:
+    for attempt in attempts:
+        facts = files.facts(attempt.attempt_id)
+        if facts is not None and facts.roofline:
+            yield Profiled(
+                attempt_id=attempt.attempt_id,
+                version=attempt.version,
+                is_best=best is not None and attempt.attempt_id == best.attempt_id,
+                roofline=facts.roofline,
+            )
+
+
+def _records(files: RunFiles, attempts: tuple[Attempt, ...]) -> Iterator[RecordLine]:
+    owners = {attempt.candidate_digest: attempt.attempt_id for attempt in attempts}
+    for path in sorted((files.root / "records").glob("[!.]*.json")):
+        record = files.record(path.stem)
+        owner = owners.get(record.candidate_digest, record.candidate_digest[:12])
+        yield _record_line(path.stem, record, owner)
+
+
+def _record_line(record_id: str, record: BenchRecord, candidate: str) -> RecordLine:
+    return RecordLine(
+        record_id=record_id,
+        candidate=candidate,
+        against=tuple(record.against),
+        started_at=min((s.started_at for s in record.sittings), default=""),
+        sittings=len(record.sittings),
+        pairs=sum(len(series.candidate_us) for s in record.sittings for series in s.series),
+        verified_outputs=sum(s.verified_outputs for s in record.sittings),
+        pressure_percent=max((s.pressure_percent for s in record.sittings), default=0.0),
+    )
+
+
+def _sources(files: RunFiles, best: Attempt | None) -> tuple[Source, ...]:
+    if best is None or not (files.root / "blobs" / best.candidate_digest).is_file():
+        return ()
+    return files.candidate(best.candidate_digest).sources
