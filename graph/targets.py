@@ -18,7 +18,7 @@ The schema, as `configs/targets/*.yaml` are written::
       constraints: ["H % 2 == 0"]
       reference: |                      # Python source: run(*inputs, *scalars) [and bound(...)]
         import numpy as np
-        def run(x, scale, eps): ...
+        def run(x, scale, eps): ...     # ROUNDOFF_T stands for the unit roundoff of T: 2.0**-24
       array_type: numpy                 # numpy | torch
       tolerance: {relative_units: 4, absolute: 0, rms_factor: 3}
       rules: [{input: scale, role: parameter, low: 0.5, high: 1.5}]
@@ -57,6 +57,8 @@ Unknown keys are errors that name the nearest known one.
 """
 
 import ast
+import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -218,6 +220,8 @@ class _Reader:
         for side in ("inputs", "outputs"):
             if side in raw:
                 raw[side] = self._with_dtypes(side, raw[side], device.dtypes)
+        if isinstance(raw.get("reference"), str):
+            raw["reference"] = _with_roundoffs(str(raw["reference"]), device.dtypes)
         problem = self._parse(Problem, raw, ("problem",))
         self._check_source(problem.reference, ("problem", "reference"))
         return problem, ()
@@ -314,6 +318,15 @@ class _Reader:
         line = line_of(self._text, loc)
         place = f"{f' line {line}' if line else ''}: {dotted(loc)}" if loc else ""
         return TargetError(f"target {self._path}{place}: {message}")
+
+
+def _with_roundoffs(source: str, dtypes: Mapping[str, DType]) -> str:
+    """Replace `ROUNDOFF_T` by a power of two: arrays of float64 do not tell a bound what T was."""
+    for name, dtype in dtypes.items():
+        if dtype.unit_roundoff:
+            power = f"2.0**{int(math.log2(dtype.unit_roundoff))}"
+            source = re.sub(rf"\bROUNDOFF_{re.escape(name)}\b", power, source)
+    return source
 
 
 def _overridden(values: dict[str, Any], overrides: Mapping[str, JsonValue]) -> dict[str, Any]:
