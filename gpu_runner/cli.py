@@ -27,6 +27,7 @@ app = typer.Typer(
     "`kernelpilot run` starts a broker and a worker by itself; these commands are for pools that "
     "outlive a run, for a single job by hand, and for looking at a machine.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -87,8 +88,14 @@ def broker(
         float, typer.Option(help="A worker silent for so many seconds has lost its job.", min=0.5)
     ] = 20.0,
     settle_s: Annotated[
-        float, typer.Option(help="Seconds to wait for workers after a start.", min=0)
-    ] = 5.0,
+        float | None,
+        typer.Option(
+            help="Seconds to wait for workers after a start. Default: --lease-s, for only then has "
+            "every worker that runs a job been heard or given up; 0 at the first start with "
+            "--state.",
+            min=0,
+        ),
+    ] = None,
     parent: Parent = None,
 ) -> None:
     """Hand out jobs to workers and outcomes to clients, until SIGTERM."""
@@ -98,8 +105,11 @@ def broker(
 
     die_with_parent(parent)
     _log_to_stderr()
+    epoch = next_epoch(state)
+    if settle_s is None:
+        settle_s = 0.0 if state is not None and epoch == 1 else lease_s
     plan = PoolPlan(
-        epoch=next_epoch(state),
+        epoch=epoch,
         beat_s=beat_s,
         lease_s=lease_s,
         settle_s=settle_s,

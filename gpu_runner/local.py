@@ -51,7 +51,6 @@ _KEPT_VARIABLES = re.compile(
 class LocalPlan:
     """How a local pool runs; the defaults suit a run on one machine."""
 
-    workers: int = 1
     executor: str = DEFAULT_EXECUTOR
     """`module:function` that a child calls with its job."""
     grace_s: float = 10.0
@@ -67,13 +66,15 @@ class LocalPlan:
 class LocalPool:
     """A broker and workers on a private socket; `async with LocalPool(state) as pool`."""
 
-    def __init__(self, state: Path, plan: LocalPlan | None = None) -> None:
+    def __init__(self, state: Path, workers: int = 1, plan: LocalPlan | None = None) -> None:
         """Name the directory; entering the context starts the processes.
 
         Args:
             state: workspace of the workers: caches, spool, logs. One pool at a time uses it.
-            plan: how many workers, and how patient.
+            workers: jobs that run at the same time; more than one disturbs measurements.
+            plan: how jobs are run, and how patiently.
         """
+        self._workers = workers
         self._state = state.resolve()
         self._plan = plan or LocalPlan()
         self._lock = -1
@@ -97,7 +98,7 @@ class LocalPool:
             endpoint = self._make_endpoint()
             self._client = BusClient(endpoint, patience_s=self._plan.patience_s)
             self._keep("broker", self._broker_command(endpoint))
-            for index in range(self._plan.workers):
+            for index in range(self._workers):
                 name = f"local-{index}"
                 self._keep(name, self._worker_command(endpoint, name))
         except BaseException:
@@ -230,7 +231,7 @@ class LocalPool:
     def _broker_command(self, endpoint: str) -> list[str]:
         return [
             *_cli("broker", endpoint),
-            *("--state", str(self._state), "--workers", str(self._plan.workers)),
+            *("--state", str(self._state), "--workers", str(self._workers)),
             *("--beat-s", str(self._plan.beat_s), "--lease-s", str(self._plan.lease_s)),
         ]
 

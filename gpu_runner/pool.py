@@ -29,9 +29,10 @@ class PoolPlan:
     """Larger than that of every earlier broker of these workers."""
     beat_s: float = 2.0
     lease_s: float = 20.0
-    settle_s: float = 5.0
+    settle_s: float = 20.0
     """After its start the pool leases nothing for so long, so that workers that still run jobs
-    of the previous broker can say so first; otherwise such a job would run twice."""
+    of the previous broker can say so first; otherwise such a job would run twice. Shorter than
+    `lease_s` is safe only where no earlier broker has leased anything."""
     expected_workers: int = 0
     """The pool is settled as soon as so many workers are registered; 0: not known."""
     crash_budget: int = 3

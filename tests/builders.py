@@ -2,6 +2,7 @@
 
 from gpu_runner.candidate import Candidate, Language, Source
 from gpu_runner.problem import Axis, DType, Problem, Tensor, Workload
+from gpu_runner.records import Environment
 
 SOFTMAX_REFERENCE = '''
 import numpy as np
@@ -71,3 +72,17 @@ def make_candidate(*, language: Language = Language.CPP, text: str = "", **chang
     path = {Language.CPP: "kernel.cpp", Language.PYTHON: "candidate.py"}.get(language, "kernel.cu")
     source = Source(path=path, text=text or default)
     return Candidate(**{"language": language, "sources": (source,), **changes})
+
+
+def make_environment(**changes) -> Environment:
+    """A small machine, the same wherever the test runs."""
+    values = {
+        "machine": "test processor",
+        "arch": "x86_64",
+        "cores": 2,
+        "isa": ("avx2",),
+        "memory_bytes": 8 << 30,
+        "kernel": "6.1.0",
+        "python": "3.11.7",
+    }
+    return Environment(**{**values, **changes})

@@ -1,0 +1,142 @@
+"""An executor that does what a job's source text says, and builders of such jobs.
+
+Named as `tests.gpu_runner.executors:obey`; it runs in real children of real workers.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gpu_runner.errors import ToolchainMissing
+from gpu_runner.jobs import Build, Built
+from tests.builders import make_candidate, make_problem
+
+EXECUTOR = "tests.gpu_runner.executors:obey"
+
+
+def make_job(job_id: str = "job", order: str = "answer", **changes) -> Build:
+    """A build job whose source text is an order to `obey`."""
+    candidate = make_candidate(text=order)
+    return Build(job_id=job_id, problem=make_problem(), candidate=candidate, **changes)
+
+
+def make_built(job_id: str = "job", **changes) -> Built:
+    """What `obey` answers."""
+    values = {"artefact_digest": "a" * 64, "compiler": "none", "seconds": 0.0, "is_cached": False}
+    return Built(**{"job_id": job_id, **values, **changes})
+
+
+def executions(workspace: Path, event: str = "finished") -> list[str]:
+    """Job ids of the log's lines of one event, in order."""
+    path = workspace / "executions.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [entry["job_id"] for entry in map(json.loads, lines) if entry["event"] == event]
+
+
+def obey(job, workspace: Path):
+    word, _, rest = job.candidate.sources[0].text.partition(" ")
+    return ORDERS[word](job, workspace, rest)
+
+
+def answer(job, workspace, rest):
+    return make_built(job.job_id)
+
+
+def sleep(job, workspace, rest):
+    time.sleep(float(rest))
+    return make_built(job.job_id)
+
+
+def await_file(job, workspace, rest):
+    """Until the file named is in the workspace."""
+    while not (workspace / rest).exists():
+        time.sleep(0.01)
+    return make_built(job.job_id)
+
+
+def raise_error(job, workspace, rest):
+    raise KeyError(rest)
+
+
+def leave(job, workspace, rest):
+    print("last words", flush=True)
+    os._exit(int(rest))
+
+
+def crash(job, workspace, rest):
+    ctypes.string_at(0)
+
+
+def hang(job, workspace, rest):
+    """Deaf to SIGTERM, with a grandchild in a session of its own."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return fork(job, workspace, rest)
+
+
+def fork(job, workspace, rest):
+    """Leave a daemon; its pid goes to the file `daemon`."""
+    code = "import time; time.sleep(600)"
+    daemon = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    draft = workspace / "daemon.tmp"
+    draft.write_text(str(daemon.pid))
+    draft.replace(workspace / "daemon")
+    time.sleep(float(rest or 600))
+    return make_built(job.job_id)
+
+
+def fill_disk(job, workspace, rest):
+    raise OSError(errno.ENOSPC, "No space left on device", str(workspace / "cache"))
+
+
+def exhaust_memory(job, workspace, rest):
+    raise MemoryError
+
+
+def miss_tool(job, workspace, rest):
+    raise ToolchainMissing("g++ is not installed; apt-get install g++")
+
+
+def mistake(job, workspace, rest):
+    return make_built("another-job")
+
+
+def say_much(job, workspace, rest):
+    return make_built(job.job_id, log_tail="x" * int(rest))
+
+
+def surrogate(job, workspace, rest):
+    raise OSError(errno.EIO, "bad name", "\udcff")
+
+
+def once_killed(job, workspace, rest):
+    """Die of SIGKILL the first time."""
+    mark = workspace / f"{job.job_id}.mark"
+    if not mark.exists():
+        mark.write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return make_built(job.job_id)
+
+
+ORDERS = {
+    "answer": answer,
+    "sleep": sleep,
+    "await": await_file,
+    "raise": raise_error,
+    "leave": leave,
+    "crash": crash,
+    "hang": hang,
+    "fork": fork,
+    "full": fill_disk,
+    "memory": exhaust_memory,
+    "tool": miss_tool,
+    "mistake": mistake,
+    "much": say_much,
+    "surrogate": surrogate,
+    "once-killed": once_killed,
+}
