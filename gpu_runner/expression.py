@@ -70,21 +70,25 @@ def _parse(text: str) -> ast.Expression:
         raise ExpressionError(msg) from error
 
 
-def _walk(node: ast.expr, sizes: Mapping[str, int], text: str) -> int:  # noqa: PLR0911 - one return a node kind
+def _walk(node: ast.expr, sizes: Mapping[str, int], text: str) -> int:
     match node:
         case ast.Constant(value=bool() | int()):
             return int(node.value)
         case ast.Name(id=name):
-            if name not in sizes:
-                msg = f"expression {text!r} uses {name!r}; known: {', '.join(sorted(sizes))}"
-                raise ExpressionError(msg)
-            return int(sizes[name])
-        case ast.UnaryOp(op=ast.USub()):
-            return -_walk(node.operand, sizes, text)
-        case ast.UnaryOp(op=ast.Not()):
-            return int(not _walk(node.operand, sizes, text))
+            return _size(name, sizes, text)
+        case ast.UnaryOp(op=ast.USub() | ast.Not()):
+            value = _walk(node.operand, sizes, text)
+            return -value if isinstance(node.op, ast.USub) else int(not value)
         case ast.BinOp(op=op) if type(op) in _BINARY:
             return _binary(op, _walk(node.left, sizes, text), _walk(node.right, sizes, text), text)
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _CALLS and node.args:
+            return _call(name, [_walk(a, sizes, text) for a in node.args], text)
+        case _:
+            return _condition(node, sizes, text)
+
+
+def _condition(node: ast.expr, sizes: Mapping[str, int], text: str) -> int:
+    match node:
         case ast.BoolOp():
             values = [_walk(v, sizes, text) for v in node.values]
             return int(all(values) if isinstance(node.op, ast.And) else any(values))
@@ -95,11 +99,16 @@ def _walk(node: ast.expr, sizes: Mapping[str, int], text: str) -> int:  # noqa: 
         case ast.IfExp():
             chosen = node.body if _walk(node.test, sizes, text) else node.orelse
             return _walk(chosen, sizes, text)
-        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _CALLS and node.args:
-            return _call(name, [_walk(a, sizes, text) for a in node.args], text)
         case _:
             msg = f"expression {text!r}: {ast.unparse(node)!r} is not allowed"
             raise ExpressionError(msg)
+
+
+def _size(name: str, sizes: Mapping[str, int], text: str) -> int:
+    if name not in sizes:
+        msg = f"expression {text!r} uses {name!r}; known: {', '.join(sorted(sizes))}"
+        raise ExpressionError(msg)
+    return int(sizes[name])
 
 
 def _binary(op: ast.operator, left: int, right: int, text: str) -> int:

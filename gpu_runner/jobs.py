@@ -94,6 +94,8 @@ class Bench(Job):
     candidate: Candidate
     against: tuple[Contender, ...] = Field(min_length=1)
     workloads: tuple[Workload, ...] = Field(min_length=1)
+    hidden: tuple[Workload, ...] = ()
+    """Never timed; verified in the same processes after the timing (MEASUREMENT B12)."""
     plan: TimingPlan = TimingPlan()
 
 
@@ -114,9 +116,7 @@ class Sanitize(Job):
     workloads: tuple[Workload, ...] = Field(min_length=1)
 
 
-AnyJob = Annotated[
-    Admit | Build | Check | Bench | Profile | Sanitize, Field(discriminator="kind")
-]
+AnyJob = Annotated[Admit | Build | Check | Bench | Profile | Sanitize, Field(discriminator="kind")]
 
 
 class Mismatch(Message):
@@ -223,23 +223,13 @@ class Unserved(Message):
 
     kind: Literal["unserved"] = "unserved"
     job_id: JobId
-    cause: Literal[
-        "cancelled", "runner_lost", "timed_out", "no_tool", "no_space", "internal_error"
-    ]
+    cause: Literal["cancelled", "runner_lost", "timed_out", "no_tool", "no_space", "internal_error"]
     message: str
     is_retryable: bool
 
 
 AnyOutcome = Annotated[
-    Admitted
-    | Built
-    | Checked
-    | Benched
-    | Profiled
-    | Sanitized
-    | Rejected
-    | Unfit
-    | Unserved,
+    Admitted | Built | Checked | Benched | Profiled | Sanitized | Rejected | Unfit | Unserved,
     Field(discriminator="kind"),
 ]
 

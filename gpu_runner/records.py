@@ -44,14 +44,14 @@ class TimingPlan(Message):
     """Pairs a workload and sitting at least."""
     most_pairs: int = Field(default=400, ge=10)
     pair_block: int = Field(default=20, ge=1)
-    candidate_s: float = Field(default=0.25, ge=0)
+    candidate_s: float = Field(default=0.1, ge=0)
     """Measured time of the candidate a workload and sitting, at least."""
     most_s: float = Field(default=60.0, gt=0)
     """Time of one workload in one sitting at most."""
     warmup_s: float = Field(default=0.2, ge=0)
     token_us: float = Field(default=2000.0, gt=0)
     """Calls are chained until one token takes this long on the baseline."""
-    most_slots: int = Field(default=64, ge=1)
+    most_slots: int = Field(default=128, ge=1)
     width: float = Field(default=0.06, gt=0)
     """Pairs (and sittings) are added until the interval of the log-ratio is narrower."""
     near_duplicate_every: int = Field(default=5, ge=2)

@@ -1,0 +1,241 @@
+"""The check job: is a candidate right, on every shape and profile, within its own memory?
+
+Cases run in a secret order in one subject, so that no stage can be told from another; a second
+subject with the library's own operator unplugged shows whether the candidate only calls it.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpu_runner.candidate import Language
+from gpu_runner.errors import SubjectFailed
+from gpu_runner.host.arena import ArenaMode
+from gpu_runner.jobs import Check, Checked, Reason
+from gpu_runner.languages import Artefact
+from gpu_runner.oracle.compare import judge
+from gpu_runner.oracle.contents import Contents
+from gpu_runner.oracle.reference import Expected
+from gpu_runner.problem import Problem, ProfileName, Workload
+from gpu_runner.tasks.sides import POISONS, Place, Side, build_for
+from gpu_runner.tasks.verify import Case, Verifier
+
+_FENCED_ELEMENTS = 1 << 20
+"""Shapes up to this many bytes also run flush against unmapped pages."""
+_FRESH_CALLS = 6
+"""Calls a public workload on fresh contents of its own profile, near duplicates in between."""
+_RMS_ELEMENTS = 4096
+"""Fewer elements say little about a root-mean-square error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    place: int
+    profile: ProfileName
+    kind: str
+    """`fresh`, `near` (after a fresh call of the same place), `repeat` (bitwise, after one)."""
+
+
+def check(job: Check, *, workspace: Path) -> Checked:
+    """Run every case.
+
+    Raises:
+        SubjectFailed: the first case that fails, as the reason for a rejection.
+        ReferenceFailed: the target's reference is at fault.
+        ToolchainMissing: nothing here can build this language.
+    """
+    started = time.monotonic()
+    artefact = build_for(job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s)
+    places = _places(job.problem, job.workloads)
+    verifier = Verifier(job.problem)
+    session = _Session(job.problem, places, verifier)
+    with Side(
+        artefact, job.problem, places, threads=job.threads, call_timeout_s=job.timeout_s / 4
+    ) as side:
+        side.wait_ready()
+        session.run(side, _steps(job.problem, places))
+    if job.candidate.language is Language.PYTHON and job.problem.library_ops:
+        _refuse_library_call(job, artefact, verifier)
+    return Checked(
+        job_id=job.job_id,
+        cases=verifier.outputs,
+        worst_error=verifier.worst_error,
+        rms_ratio=session.rms_ratio,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _places(problem: Problem, workloads: tuple[Workload, ...]) -> tuple[Place, ...]:
+    fenced = [w for w in workloads if problem.required_bytes(w) <= _FENCED_ELEMENTS]
+    return (
+        *(Place(workload=w, slots=2) for w in workloads),
+        *(Place(workload=w, mode=ArenaMode.FENCED_END) for w in fenced),
+        *(Place(workload=w, mode=ArenaMode.FENCED_START) for w in fenced),
+    )
+
+
+def _steps(problem: Problem, places: tuple[Place, ...]) -> tuple[_Step, ...]:
+    """Return the cases in a secret order; a near duplicate or repeat follows its original."""
+    groups: list[tuple[_Step, ...]] = []
+    for index, place in enumerate(places):
+        own = place.workload.profile
+        fresh = _Step(place=index, profile=own, kind="fresh")
+        if place.mode is not ArenaMode.TIMED:
+            groups.append((fresh,))
+            continue
+        near = _Step(place=index, profile=own, kind="near")
+        repeat = _Step(place=index, profile=own, kind="repeat")
+        calls = _FRESH_CALLS if place.workload.visibility == "public" else 1
+        groups += [(fresh, near, repeat)] + [(fresh, near)] * (calls - 1)
+        groups += [
+            (_Step(place=index, profile=p, kind="fresh"),) for p in problem.profiles if p != own
+        ]
+    random.SystemRandom().shuffle(groups)
+    return tuple(step for group in groups for step in group)
+
+
+class _Session:
+    """The state of one pass over the cases: keys, alternating slots and poisons."""
+
+    def __init__(self, problem: Problem, places: tuple[Place, ...], verifier: Verifier) -> None:
+        self._problem = problem
+        self._places = places
+        self._verifier = verifier
+        key = secrets.token_bytes(16)
+        self._contents = {
+            place.workload.name: Contents(problem, place.workload, key) for place in places
+        }
+        self._poisons: Iterator[int] = _alternate()
+        self._calls = 0
+        self._slots = [0] * len(places)
+        self.rms_ratio = 0.0
+
+    def run(self, side: Side, steps: tuple[_Step, ...]) -> None:
+        for step in steps:
+            match step.kind:
+                case "fresh":
+                    self._fresh(side, step)
+                case "near":
+                    self._near(side, step)
+                case _:
+                    self._repeat(side, step)
+
+    def _fresh(self, side: Side, step: _Step) -> None:
+        slot = self._next_slot(step.place)
+        inputs = side.inputs(step.place, slot)
+        self._calls += 1
+        self._source(step).fill(inputs, call=self._calls, profile=step.profile)
+        self._call_and_judge(side, step, slot, Reason.WRONG_RESULT)
+
+    def _near(self, side: Side, step: _Step) -> None:
+        before = side.inputs(step.place, self._slots[step.place])
+        slot = self._next_slot(step.place)
+        self._calls += 1
+        self._source(step).perturb(before, side.inputs(step.place, slot), call=self._calls)
+        self._call_and_judge(side, step, slot, Reason.STALE_RESULT)
+
+    def _repeat(self, side: Side, step: _Step) -> None:
+        slot = self._slots[step.place]
+        first = {n: v.tobytes() for n, v in side.outputs(step.place, slot).items()}
+        side.call(step.place, slot, poison=next(self._poisons))
+        for name, view in side.outputs(step.place, slot).items():
+            if view.tobytes() != first[name]:
+                where = self._case(step).name
+                msg = f"{where}: output {name!r} differs between two calls on the same input"
+                raise SubjectFailed(Reason.NOT_DETERMINISTIC, msg)
+
+    def _call_and_judge(self, side: Side, step: _Step, slot: int, reason: Reason) -> None:
+        workload = self._places[step.place].workload
+        inputs = side.inputs(step.place, slot)
+        expected = self._verifier.expect(workload, inputs)
+        side.call(step.place, slot, poison=next(self._poisons))
+        outputs = side.outputs(step.place, slot)
+        case = self._case(step, reason)
+        rms = self._verifier.refuse_wrong(expected, outputs, case)
+        if step.kind == "fresh" and step.profile == workload.profile:
+            trusted = self._trusted_rms(workload, inputs, expected)
+            self._refuse_imprecise(rms, trusted, case)
+
+    def _trusted_rms(
+        self, workload: Workload, inputs: dict[str, np.ndarray], expected: Expected
+    ) -> dict[str, float]:
+        """Return each output's rms error of the reference in its own precision; {}: says little."""
+        few = any(
+            np.prod(self._problem.shape(tensor, workload)) < _RMS_ELEMENTS
+            for tensor in self._problem.outputs
+        )
+        if few or self._problem.array_type != "numpy":
+            return {}
+        plain = self._verifier.oracle.same_precision(workload, inputs)
+        judgement = judge(self._problem, expected, plain, case="plain", is_hidden=False)
+        return dict(judgement.rms)
+
+    def _refuse_imprecise(
+        self, rms: dict[str, float], trusted: dict[str, float], case: Case
+    ) -> None:
+        for name, plain in trusted.items():
+            if plain <= 0.0:
+                continue
+            ratio = rms[name] / plain
+            self.rms_ratio = max(self.rms_ratio, ratio)
+            if ratio > self._problem.tolerance.rms_factor:
+                msg = (
+                    f"{case.name}: root-mean-square error of {name!r} is {ratio:.1f} times that of"
+                    f" a plain implementation in the same precision; at most"
+                    f" {self._problem.tolerance.rms_factor:g} is allowed"
+                )
+                raise SubjectFailed(Reason.IMPRECISE, msg)
+
+    def _case(self, step: _Step, reason: Reason = Reason.WRONG_RESULT) -> Case:
+        place = self._places[step.place]
+        if place.workload.visibility == "hidden":
+            return Case(name="hidden shape", is_hidden=True, reason=reason)
+        if step.profile != place.workload.profile:
+            return Case(name=f"hidden contents ({step.profile})", is_hidden=True, reason=reason)
+        if step.kind == "near":
+            return Case(name="near duplicate", is_hidden=True, reason=reason)
+        return Case(name=f"{place.workload.name}/{step.profile}", reason=reason)
+
+    def _source(self, step: _Step) -> Contents:
+        return self._contents[self._places[step.place].workload.name]
+
+    def _next_slot(self, place: int) -> int:
+        self._slots[place] = (self._slots[place] + 1) % self._places[place].slots
+        return self._slots[place]
+
+
+def _alternate() -> Iterator[int]:
+    while True:
+        yield from POISONS
+
+
+def _refuse_library_call(job: Check, artefact: Artefact, verifier: Verifier) -> None:
+    """Run the public workloads once more with the library's operators unplugged."""
+    public = [w for w in job.workloads if w.visibility == "public"]
+    places = tuple(Place(workload=w) for w in public)
+    key = secrets.token_bytes(16)
+    try:
+        with Side(
+            artefact,
+            job.problem,
+            places,
+            threads=job.threads,
+            call_timeout_s=job.timeout_s / 4,
+            unplugged_ops=job.problem.library_ops,
+        ) as side:
+            side.wait_ready()
+            for index, workload in enumerate(public):
+                inputs = side.inputs(index, 0)
+                Contents(job.problem, workload, key).fill(inputs, call=1)
+                expected = verifier.expect(workload, inputs)
+                side.call(index, poison=POISONS[0])
+                verifier.refuse_wrong(expected, side.outputs(index, 0), Case(name=workload.name))
+    except SubjectFailed as error:
+        ops = ", ".join(job.problem.library_ops)
+        msg = f"gives no right answer without the library's own operator ({ops}): write the kernel"
+        raise SubjectFailed(Reason.LIBRARY_CALL, msg) from error
