@@ -1,0 +1,87 @@
+"""The researcher of the playbook: what the recipes' notes say, with citations that resolve."""
+
+import re
+from importlib.resources import as_file, files
+
+from agents.contexts import ResearchContext
+from agents.playbook.catalogue import notes_path
+from agents.playbook.families import Match
+from agents.playbook.search import Search
+from agents.replies import Citation, Research
+from knowledge_store.grep import Answer, grep
+from knowledge_store.records import Passage
+
+_LICENCE = "Apache-2.0"
+_MOST_FINDINGS = 12
+_NOTES = "agents/recipes/cpp"
+_BULLET = r"^- "
+
+
+def research_for(context: ResearchContext, match: Match, search: Search) -> Research:
+    """Return what the notes of the family know, and what they say of the query's words."""
+    view = context.view
+    with as_file(files("agents").joinpath("recipes", "cpp", match.family)) as folder:
+        notes = grep(_BULLET, folder, source=_NOTES, limit=_MOST_FINDINGS)
+        words = re.findall(r"[A-Za-z]{4,}", context.query)
+        asked = grep("|".join(words), folder, ignore_case=True, limit=6) if words else None
+    passages = tuple(p for p in notes.passages if p.path == "notes.md")
+    relevant = tuple(p for p in asked.passages if p.path == "notes.md") if asked else ()
+    findings = dict.fromkeys(_sentence(p) for p in (*relevant, *passages))
+    return Research(
+        findings=tuple(findings)[:_MOST_FINDINGS],
+        routes=tuple(f"{r.name}: {r.idea}" for r in reversed(search.recipes)),
+        suspected_bottlenecks=_suspicions(context),
+        benchmark_priorities=tuple(
+            f"{w.name} (weight {w.weight:g})"
+            for w in sorted(view.workloads, key=lambda w: -w.weight)
+        ),
+        citations=_citations(match, search, (*relevant, *passages)),
+        route_log=_log(match, context.query, notes, asked),
+    )
+
+
+def _sentence(passage: Passage) -> str:
+    return passage.text.strip().removeprefix("- ").strip()
+
+
+def _suspicions(context: ResearchContext) -> tuple[str, ...]:
+    """Return what arithmetic intensity suggests before anything is measured."""
+    found = []
+    problem = context.view.problem
+    for workload in context.view.workloads:
+        moved = problem.required_bytes(workload)
+        intensity = problem.required_flops(workload) / moved if moved else 0.0
+        kind = "arithmetic" if intensity > _BALANCE else "memory traffic"
+        found.append(f"{workload.name}: {intensity:.2g} operations a byte, so {kind}")
+    return tuple(found)
+
+
+_BALANCE = 8.0
+"""Operations a byte where a present-day core's arithmetic and bandwidth are in balance, roughly."""
+
+
+def _citations(match: Match, search: Search, passages: tuple[Passage, ...]) -> tuple[Citation, ...]:
+    notes = {
+        p.lines: Citation(
+            source=notes_path(match.family),
+            lines=p.lines,
+            licence=_LICENCE,
+            note=_sentence(p)[:120],
+        )
+        for p in passages
+    }
+    recipes = [Citation(source=r.path, licence=_LICENCE, note=r.idea) for r in search.recipes]
+    return (*notes.values(), *recipes)
+
+
+def _log(match: Match, query: str, notes: Answer, asked: Answer | None) -> tuple[str, ...]:
+    lines = [
+        (
+            f"exact search of {_NOTES}/{match.family} for {_BULLET!r}: {notes.hits} lines in "
+            f"{notes.files} files"
+        )
+    ]
+    if asked is not None:
+        lines.append(f"exact search of the same for the words of {query!r}: {asked.hits} lines")
+    lines.append("no other source was asked: the playbook reads its own notes only")
+    return tuple(lines)

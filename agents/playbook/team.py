@@ -1,0 +1,94 @@
+"""The playbook: five roles by rules and search, no language model, no state between calls."""
+
+from agents.contexts import (
+    DigestContext,
+    PlanContext,
+    ResearchContext,
+    ReviewContext,
+    RunView,
+    WriteContext,
+)
+from agents.errors import NothingFits
+from agents.playbook.diagnosis import changes, diagnose
+from agents.playbook.edits import next_edit
+from agents.playbook.families import Match, detect
+from agents.playbook.planning import plan_for, review_of
+from agents.playbook.reading import research_for
+from agents.playbook.search import Search, proposal_for
+from agents.replies import Citation, Digest, Draft, Plan, Research, Review
+from agents.roles import Spend
+from gpu_runner.candidate import Language
+
+
+class Playbook:
+    """Answers for the families its recipes cover; a deterministic function of each context.
+
+    It is not a language model: it knows kernel families, searches the parameters of its recipes
+    and lets the profile choose. `NothingFits` says what to configure where no recipe covers a
+    problem.
+    """
+
+    name = "playbook"
+
+    async def plan(self, context: PlanContext) -> Plan:
+        """Answer with three tasks: right, faster, searched."""
+        match = _match(context.view)
+        return plan_for(context, match, Search(context.view, match))
+
+    async def research(self, context: ResearchContext) -> Research:
+        """Answer with what the notes of the family say."""
+        match = _match(context.view)
+        return research_for(context, match, Search(context.view, match))
+
+    async def write(self, context: WriteContext) -> Draft:
+        """Answer with a rendered recipe that was not tried before."""
+        match = _match(context.view)
+        proposal = proposal_for(context, match)
+        return Draft(
+            candidate=proposal.candidate,
+            family=match.family,
+            recipe=proposal.recipe.name,
+            parameters=proposal.parameters,
+            motivation=proposal.reason,
+            expected=proposal.expected,
+            provenance=(
+                Citation(
+                    source=proposal.recipe.path, licence="Apache-2.0", note=proposal.recipe.idea
+                ),
+            ),
+        )
+
+    async def digest(self, context: DigestContext) -> Digest:
+        """Answer with the first rule of the table that the facts fulfil, and its edit."""
+        match = _match(context.view)
+        found = diagnose(context.facts, context.view)
+        attempt = context.attempt
+        speedup = f"{attempt.vs_baseline:.2f} times" if attempt.vs_baseline else "not measured"
+        return Digest(
+            bottleneck=found.rule.bottleneck,
+            confidence=found.rule.confidence,
+            evidence=found.evidence,
+            against_parent=changes(context.facts, context.parent_facts),
+            against_baseline=(f"{speedup} the speed of {context.view.goal_against}",),
+            inference=found.rule.because,
+            next_edit=next_edit(context, Search(context.view, match), found),
+            query=found.rule.query,
+        )
+
+    async def review(self, context: ReviewContext) -> Review:
+        """Answer with what the last round showed."""
+        return review_of(context, Search(context.view, _match(context.view)))
+
+    def spend(self) -> Spend:
+        """Return zero: nothing is paid for."""
+        return Spend()
+
+
+def _match(view: RunView) -> Match:
+    if Language.CPP not in view.languages:
+        raise NothingFits(
+            f"problem {view.problem.name!r}: the playbook writes cpp only, the target allows "
+            f"{', '.join(view.languages) or 'no language'}; add cpp to the target's languages and "
+            "install g++, or configure a model provider with --team"
+        )
+    return detect(view.problem)

@@ -1,0 +1,1 @@
+"""Parametrised sources by language; data, no code."""

@@ -1,0 +1,1 @@
+"""C++ recipes, one folder a family."""
