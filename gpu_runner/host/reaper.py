@@ -44,6 +44,7 @@ def main(words: list[str]) -> int:
     pid = os.fork()
     if pid == 0:
         _become(words[2:], program)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     status = _wait_for(pid)
     _kill_tree()
     return 128 - status if status < 0 else status
