@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import numpy as np
 
@@ -280,7 +280,7 @@ class Oracle:
                 "compute it without overflow, or leave this profile out of the problem's profiles",
             )
 
-    def _fail(self, text: str, remedy: str = "") -> None:
+    def _fail(self, text: str, remedy: str = "") -> NoReturn:
         raise ReferenceFailed(_sentence(self._problem.name, text, remedy))
 
 
@@ -357,9 +357,12 @@ def _with_rounding(limit: Numbers, number: Numbers, dtype: DType) -> Numbers:
 
 
 def _subnormal_slack(dtype: DType) -> float:
-    """Half a step around zero; a whole one for float64, whose half would vanish."""
-    step = smallest_subnormal(dtype)
-    return step / 2 or step
+    """Return two steps around zero.
+
+    There a right rounding errs by half a step however small the answer is; four times that keeps
+    the margin that admission asks of right answers.
+    """
+    return 2.0 * smallest_subnormal(dtype)
 
 
 def _first(where: Any) -> tuple[int, ...]:
