@@ -12,7 +12,8 @@ from graph.report.progress import latency_figure, speedup_figure
 from graph.report.roofline import Profiled, fraction_figure, roofline_figure
 from graph.report.workloads import workloads_figure
 from tests.graph.report.page import classed, drawn, titles
-from tests.graph.synthetic_run import COMPILED, EAGER, SyntheticRun, whole_run
+from tests.graph.synthetic_run import SyntheticRun, whole_run
+from tests.graph.synthetic_target import COMPILED, EAGER
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from graph.report import render
 from graph.report.render import binary_size, commands, duration
 from graph.target import Target
 from tests.graph.report.page import Page
-from tests.graph.synthetic_run import SyntheticRun, make_manifest, make_target, whole_run
+from tests.graph.synthetic_run import SyntheticRun, whole_run
+from tests.graph.synthetic_target import make_manifest, make_target
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x onerror=a> & {{ 7*7 }}'
 

@@ -6,14 +6,8 @@ from gpu_runner.jobs import Reason
 from graph.ledger import Attempt, AttemptOutcome, ExitReason
 from graph.report import story
 from graph.target import Goal
-from tests.graph.synthetic_run import (
-    COMPILED,
-    EAGER,
-    SyntheticRun,
-    make_manifest,
-    make_target,
-    whole_run,
-)
+from tests.graph.synthetic_run import SyntheticRun, whole_run
+from tests.graph.synthetic_target import COMPILED, EAGER, make_manifest, make_target
 
 
 @pytest.fixture(scope="module")
