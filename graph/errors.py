@@ -9,6 +9,8 @@ GraphError
 │   ├── RunTooNew          written by a later version
 │   └── RunLocked          another process holds the run
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
+├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
+├── OutOfTime          a role did not answer within what the budget leaves it
 └── LoopError          the state machine stopped where it must not (our fault)
 """
 
@@ -47,6 +49,14 @@ class RunLocked(RunError):
 
 class EvaluationError(GraphError):
     """A candidate given on the command line cannot be read."""
+
+
+class RunStopped(GraphError):
+    """The user cancelled the run."""
+
+
+class OutOfTime(GraphError):
+    """A role did not answer within what the budget leaves it."""
 
 
 class LoopError(GraphError):

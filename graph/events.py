@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from gpu_runner.jobs import Reason, Stage
 from gpu_runner.message import Message
-from gpu_runner.records import Verdict
+from gpu_runner.records import TimingPlan, Verdict
 from graph.durable import append_line, drop_torn_line, whole_lines
 from graph.errors import RunDamaged
 from graph.ledger import AttemptOutcome, ExitReason
@@ -79,6 +79,9 @@ class JobSubmitted(Event):
     """`build`, `check`..."""
     attempt_id: str = ""
     timeout_s: float
+    plan: TimingPlan | None = None
+    """Of a bench job. With `timeout_s` all that depends on the clock, so that the job is handed in
+    the same a second time and the pool knows it again."""
 
 
 class JobFinished(Event):
@@ -267,6 +270,10 @@ class EventLog:
                     f"{self._path} line {number} is not an event of this version: "
                     f"{error.errors()[0]['msg']}; move the run directory away or delete the line"
                 ) from error
+
+    def find(self, key: str) -> AnyEvent | None:
+        """Return the event of a key."""
+        return next((event for event in self.read() if event.key == key), None)
 
     def _open(self) -> set[str]:
         if self._keys is None:

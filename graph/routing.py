@@ -15,6 +15,11 @@ def attempt_name(number: int) -> str:
     return f"a{number:04}"
 
 
+def attempt_number(name: str) -> int:
+    """Return the number of an attempt id."""
+    return int(name[1:])
+
+
 def orders(state: RunState, lanes: int) -> tuple[Order, ...]:
     """Return what every lane of the round at hand has to write."""
     return tuple(
@@ -80,12 +85,8 @@ def after_research(state: RunState) -> Literal["write", "autotune", "finish"]:
     return ending(state) or "write"
 
 
-def after_build(
-    state: RunState, most_repairs: int
-) -> Literal["write", "check", "review", "autotune", "finish"]:
+def after_build(state: RunState, most_repairs: int) -> Literal["write", "check", "review"]:
     """Repair what did not compile, check what did."""
-    if state["exit_reason"]:
-        return ending(state) or "finish"
     if repairs(state, most_repairs):
         return "write"
     return "check" if having(state, "built") else "review"

@@ -109,6 +109,12 @@ class RunState(TypedDict):
     """The finish node ran to its end."""
 
 
+class LaneState(RunState):
+    """What a fanned-out `write` is given: the state, and which lane it is."""
+
+    order: Order
+
+
 def first_state() -> RunState:
     """Return the state a run begins with."""
     return RunState(

@@ -134,6 +134,23 @@ def target_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in TARGETS.glob("*.yaml")))
 
 
+def describe_targets() -> tuple[dict[str, str], ...]:
+    """Return name, devices and description of every shipped target."""
+    described = []
+    for name in target_names():
+        path = TARGETS / f"{name}.yaml"
+        document = read_yaml(path, path.read_text(encoding="utf-8"))
+        devices = document.get("devices")
+        described.append(
+            {
+                "name": name,
+                "devices": ", ".join(devices) if isinstance(devices, dict) else "",
+                "description": " ".join(str(document.get("description", "")).split()),
+            }
+        )
+    return tuple(described)
+
+
 def load_target(
     name_or_path: str,
     device: Device = "cpu",

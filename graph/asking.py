@@ -1,0 +1,87 @@
+"""Where roles are asked: each question is answered once, and its cost is counted.
+
+An answer is a file of the run before anything is concluded from it, so a node that runs again
+after a kill does not pay a model twice.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from agents.errors import AgentError
+from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.roles import Team
+from graph.errors import OutOfTime
+from graph.events import Replied
+from graph.run_files import RunFiles
+from graph.waiting import until_stopped
+
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+
+
+class Asking:
+    """Asks the team, with the run directory as memory."""
+
+    def __init__(self, team: Team, files: RunFiles, *, reply_s: float, stop: asyncio.Event) -> None:
+        """Wait `reply_s` for an answer at most; give up when `stop` is set."""
+        self._team = team
+        self._files = files
+        self._reply_s = reply_s
+        self._stop = stop
+        self._counted = team.spend()
+
+    async def ask(
+        self,
+        kind: type[ReplyT],
+        key: str,
+        question: Coroutine[Any, Any, ReplyT],
+        *,
+        left_s: float | None,
+    ) -> ReplyT:
+        """Return the answer to a question, from the run directory where it was given before.
+
+        Args:
+            kind: what is answered.
+            key: names the question; sorts in order of time.
+            question: a coroutine of the team; closed unawaited where the answer is known.
+            left_s: what the wall budget leaves.
+
+        Raises:
+            AgentError: the team cannot answer.
+            OutOfTime: no answer within the time allowed or left.
+            RunStopped: the run is being cancelled.
+        """
+        known = self._files.reply(kind, key)
+        if known is not None:
+            question.close()
+            return known
+        allowed = self._reply_s if left_s is None else min(self._reply_s, left_s)
+        started = time.monotonic()
+        try:
+            reply = await until_stopped(question, self._stop, allowed)
+        except (AgentError, OutOfTime) as error:
+            self._count(kind, f"{key}:{time.time_ns()}", started, failure=type(error).__name__)
+            raise
+        self._files.save_reply(key, reply)
+        self._count(kind, key, started)
+        return reply
+
+    def _count(self, kind: type[Any], key: str, started: float, failure: str = "") -> None:
+        """Log what was spent since the last count; lanes that overlap share the total rightly."""
+        now = self._team.spend()
+        before, self._counted = self._counted, now
+        self._files.events.append(
+            Replied(
+                key=f"replied:{kind.__name__.lower()}:{key}",
+                role=kind.__name__.lower(),
+                reply="" if failure else key,
+                seconds=round(time.monotonic() - started, 3),
+                tokens=now.input_tokens
+                + now.output_tokens
+                - before.input_tokens
+                - before.output_tokens,
+                usd=now.usd - before.usd,
+                failure=failure,
+            )
+        )

@@ -1,0 +1,98 @@
+"""Puts a run together from settings: pool, team, console, loop. What the command line calls."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+
+from gpu_runner.records import TimingPlan
+from graph.console import RunConsole
+from graph.errors import SettingsError
+from graph.evaluate import Evaluation, Trial, evaluate
+from graph.ledger import RunResult
+from graph.run_files import RunFiles
+from graph.runs import make_run
+from graph.settings import BenchSettings, Settings
+from graph.target import Target
+from graph.wiring import make_team, open_pool, team_name
+
+_LEAST_CLAIM = 5
+
+
+async def start(
+    settings: Settings, target: Target, console: Console, run_dir: Path | None = None
+) -> tuple[RunResult, RunFiles]:
+    """Make a run directory and run the loop in it.
+
+    Raises:
+        GraphError, RunnerError: the run cannot be started; nothing is left behind.
+    """
+    from graph.run import begin, drive  # noqa: PLC0415 - langgraph takes a second to import
+
+    team = make_team(team_name(settings.team))
+    files = make_run(settings.run.directory, target.name, run_dir)
+    shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
+    try:
+        async with open_pool(settings.pool, files.root / "pool") as pool:
+            await begin(files, target, team, pool, seed=settings.run.seed)
+            async with shown.showing():
+                return await drive(files, settings, team, pool, (shown,)), files
+    finally:
+        if not (files.root / "run.json").exists() and run_dir is None:
+            shutil.rmtree(files.root, ignore_errors=True)
+
+
+async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunResult:
+    """Take a run up again with the team it began with.
+
+    Raises:
+        GraphError, RunnerError: it cannot be taken up.
+    """
+    from graph.run import drive, finished  # noqa: PLC0415 - langgraph takes a second to import
+
+    manifest = files.read_manifest()
+    done = finished(files)
+    if done is not None:
+        return done
+    team = make_team(_team_of(settings, manifest.team))
+    shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
+    async with open_pool(settings.pool, files.root / "pool") as pool, shown.showing():
+        return await drive(files, settings, team, pool, (shown,))
+
+
+def _team_of(settings: Settings, began_with: str) -> str:
+    """Return who goes on: who began, unless a team is named."""
+    named = settings.team.name != "auto"
+    return team_name(
+        settings.team if named else settings.team.model_copy(update={"name": began_with})
+    )
+
+
+def rendered(files: RunFiles) -> Path:
+    """Render the report of a run, ended or not; return its path."""
+    from graph.publish import report  # noqa: PLC0415 - with the templates
+
+    return report(files)
+
+
+async def judge(trial: Trial, settings: Settings, state: Path, records: Path | None) -> Evaluation:
+    """Evaluate one candidate on a pool of its own, or on the one that is set."""
+    async with open_pool(settings.pool, state / "pool") as pool:
+        kept = records / "records" if records else None
+        return await evaluate(trial, pool, settings.jobs, kept)
+
+
+def timing_for(bench: BenchSettings, sittings: int | None, *, feedback: bool) -> TimingPlan:
+    """Return how much an evaluation measures.
+
+    Raises:
+        SettingsError: too few sittings for a claim.
+    """
+    if not feedback and sittings is not None and sittings < _LEAST_CLAIM:
+        raise SettingsError(
+            f"--sittings {sittings}: a claim needs {_LEAST_CLAIM} at least; else add --feedback"
+        )
+    plan = bench.feedback if feedback else bench.claim
+    if sittings is None:
+        return plan
+    return plan.model_copy(update={"sittings": sittings, "most_sittings": sittings})

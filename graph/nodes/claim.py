@@ -1,0 +1,47 @@
+"""Five sittings or more for the round's best: against the incumbent and against every baseline."""
+
+from langgraph.runtime import Runtime
+
+from gpu_runner.jobs import Bench, Benched, Rejected
+from graph.ledger import AttemptOutcome
+from graph.routing import best_lane
+from graph.rows import draft_of, step_id, write_row
+from graph.services import Services
+from graph.state import RunState, Update
+
+
+async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
+    """Measure the lane that feedback called FASTER; the review decides what it is worth."""
+    services = runtime.context
+    lane = best_lane(state)
+    async with services.stage("claim", state):
+        if lane is None:  # routing sends nothing here without one
+            return Update(claimed="")
+        incumbent = services.incumbent(state)
+        rivals = (*((incumbent,) if incumbent else ()), *services.target.baselines)
+        seconds = services.time_left(state, services.jobs.claim_s)
+        job = Bench(
+            job_id=step_id(services, lane, "claim"),
+            problem=services.target.problem,
+            timeout_s=services.jobs.claim_s,
+            candidate=draft_of(services, lane).candidate,
+            against=rivals,
+            workloads=services.target.public,
+            hidden=services.target.hidden,
+            plan=services.timing(services.bench.claim, seconds, len(rivals)),
+        )
+        outcome = await services.run(job, state, lane.attempt_id)
+        tried = state["claim_tries"] + 1
+        if isinstance(outcome, Benched):
+            return Update(claimed=lane.attempt_id, claim_tries=tried)
+        if isinstance(outcome, Rejected):
+            row = write_row(services, lane, AttemptOutcome.REJECTED, stopped=outcome)
+            stopped = lane.model_copy(
+                update={"status": "rejected", "verdict": None, "message": row.message}
+            )
+            return Update(claimed="", claim_tries=tried, lanes={str(lane.lane): stopped})
+        message = f"feedback says FASTER; no claim: {getattr(outcome, 'message', outcome.kind)}"
+        services.decide("claim", "none", message, at=lane.attempt_id)
+        write_row(services, lane, AttemptOutcome.MEASURED, message=message)
+        unclaimed = lane.model_copy(update={"verdict": None, "message": message})
+        return Update(claimed="", lanes={str(lane.lane): unclaimed})

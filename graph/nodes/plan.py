@@ -1,0 +1,40 @@
+"""Task-acceptance pairs, strategy and language; asked again when the rules say replan."""
+
+from langgraph.runtime import Runtime
+
+from agents.contexts import PlanContext
+from agents.errors import NothingFits
+from agents.replies import Plan
+from graph.errors import OutOfTime
+from graph.ledger import ExitReason
+from graph.services import Services
+from graph.state import RunState, Update
+
+
+async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
+    """Ask the planner; where nothing fits the problem the run is infeasible."""
+    services = runtime.context
+    key = f"r{state['round']:03}"
+    async with services.stage("plan", state):
+        previous = services.files.reply(Plan, state["plan"]) if state["plan"] else None
+        view = services.view(state)
+        if not view.languages:
+            return _infeasible(
+                f"none of the languages in scope ({', '.join(services.target.scope.languages)}) "
+                "has a toolchain on the runner; `kernelpilot doctor` says what to install"
+            )
+        context = PlanContext(view=view, previous=previous, why_again=state["why_again"])
+        try:
+            made = await services.ask(Plan, key, services.team.plan(context), state)
+        except NothingFits as error:
+            return _infeasible(str(error))
+        except OutOfTime as error:
+            return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
+        services.decide(
+            "plan", made.language.value, f"{made.reason} {made.language_reason}", at=key
+        )
+        return Update(plan=key)
+
+
+def _infeasible(message: str) -> Update:
+    return Update(exit_reason=ExitReason.INFEASIBLE.value, exit_message=message)

@@ -1,0 +1,33 @@
+"""Evidence before a lineage, and again when the run pivots or the review asks for it."""
+
+from langgraph.runtime import Runtime
+
+from agents.contexts import ResearchContext
+from agents.errors import NothingFits
+from agents.replies import Digest, Research
+from graph.errors import OutOfTime
+from graph.ledger import ExitReason
+from graph.nodes.common import plan_in_force
+from graph.services import Services
+from graph.state import RunState, Update
+
+
+async def research(state: RunState, runtime: Runtime[Services]) -> Update:
+    """Ask the researcher, with the last digest's question."""
+    services = runtime.context
+    key = f"r{state['round']:03}"
+    async with services.stage("research", state):
+        digest = services.files.reply(Digest, state["digest"]) if state["digest"] else None
+        query = " ".join(
+            part for part in (state["why_again"], digest.query if digest else "") if part
+        )
+        context = ResearchContext(
+            view=services.view(state), plan=plan_in_force(services, state), query=query
+        )
+        try:
+            await services.ask(Research, key, services.team.research(context), state)
+        except NothingFits as error:
+            return Update(exit_reason=ExitReason.INFEASIBLE.value, exit_message=str(error))
+        except OutOfTime as error:
+            return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
+        return Update(research=key, why_again="")

@@ -1,0 +1,236 @@
+"""The gate of a round: what was claimed is promoted or not, and the rules say what follows."""
+
+from dataclasses import dataclass
+
+from langgraph.runtime import Runtime
+
+from agents.contexts import ReviewContext
+from agents.errors import NothingFits
+from agents.replies import CriterionStatus, Plan, Review
+from gpu_runner.jobs import Admitted
+from gpu_runner.records import Decision
+from graph import budget, criteria, rules
+from graph.errors import OutOfTime
+from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
+from graph.ledger import Attempt, AttemptOutcome
+from graph.nodes.common import plan_in_force
+from graph.routing import current
+from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
+from graph.services import INCUMBENT, Services
+from graph.state import Lane, RunState, Update
+from graph.view import difference
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What the round left to judge."""
+
+    plan: Plan
+    claimed: Lane | None
+    claims: tuple[Decision, ...]
+    is_promotable: bool
+
+
+async def review(state: RunState, runtime: Runtime[Services]) -> Update:
+    """Have the round reviewed, settle its claim, count, and rule on what follows."""
+    services = runtime.context
+    async with services.stage("review", state):
+        judged = _judged(services, state)
+        reply = await _ask(services, state, judged)
+        objections = rules.blocking(reply)
+        promoted = _settle(services, judged, reply, objections)
+        incumbent = promoted.attempt_id if promoted else state["incumbent"]
+        statuses = criteria.evaluate(judged.plan, ledger_of(services, incumbent))
+        facts = _facts(services, state, judged, reply, promoted, incumbent, statuses)
+        ruling = rules.rule(state, facts, services.target.budget, services.target.goal)
+        _tell(services, state, reply, objections, statuses, ruling)
+        ended = state["round"]
+        return Update(
+            **rules.as_update(ruling),
+            round=ended + 1,
+            review=f"r{ended:03}" if reply else state["review"],
+            incumbent=incumbent,
+            claimed="",
+            promoted=state["promoted"] + (1 if promoted else 0),
+            spent=services.meter.spent(ended),
+            pace=services.meter.pace(ended),
+        )
+
+
+def ledger_of(
+    services: Services,
+    incumbent: str,
+    extra: tuple[Attempt, ...] = (),
+    plateau: tuple[str, ...] = (),
+) -> criteria.Ledger:
+    """Return what the criteria are evaluated over."""
+    files = services.files
+    admission = files.outcome(f"{services.job_id('admit')}-t0")
+    for number in range(1, services.jobs.tries):
+        admission = files.outcome(f"{services.job_id('admit')}-t{number}") or admission
+    stops = tuple(
+        event.key
+        for event in files.events.read()
+        if isinstance(event, DecisionTaken)
+        and event.subject == "plateau"
+        and event.choice == "stop"
+    )
+    return criteria.Ledger(
+        target=services.target,
+        attempts=(*files.attempts(), *extra),
+        incumbent=incumbent,
+        admission=admission if isinstance(admission, Admitted) else None,
+        facts=files.facts(incumbent) if incumbent else None,
+        plateau_events=(*stops, *plateau),
+    )
+
+
+def _judged(services: Services, state: RunState) -> _Round:
+    claimed = [lane for lane in current(state) if lane.attempt_id == state["claimed"]]
+    lane = claimed[0] if claimed else None
+    claims: tuple[Decision, ...] = ()
+    if lane is not None:
+        claims = decisions_on(outcomes_of(services, lane).get("claim"), state["claim_tries"])
+    rival = INCUMBENT if state["incumbent"] else services.target.baselines[0].name
+    return _Round(
+        plan=plan_in_force(services, state),
+        claimed=lane,
+        claims=claims,
+        is_promotable=rules.is_promotable(claims, rival),
+    )
+
+
+async def _ask(services: Services, state: RunState, judged: _Round) -> Review | None:
+    """Return the review; None where there is no time left for one."""
+    subject = judged.claimed or next(iter(_measured(state)), None)
+    diff = ""
+    if subject is not None:
+        incumbent = services.incumbent(state)
+        diff = difference(
+            incumbent.candidate if incumbent else None, draft_of(services, subject).candidate
+        )
+    statuses = criteria.evaluate(judged.plan, ledger_of(services, state["incumbent"]))
+    feedback = tuple(
+        attempt.feedback
+        for attempt in services.files.attempts()
+        if attempt.round == state["round"] and attempt.feedback is not None
+    )
+    context = ReviewContext(
+        view=services.view(state),
+        plan=judged.plan,
+        diff=diff,
+        decisions=(*judged.claims, *feedback),
+        criteria_facts={status.criterion_id: status.evidence for status in statuses},
+    )
+    key = f"r{state['round']:03}"
+    try:
+        return await services.ask(Review, key, services.team.review(context), state)
+    except (NothingFits, OutOfTime) as error:
+        services.decide("review", "none", str(error), at=key)
+        return None
+
+
+def _measured(state: RunState) -> list[Lane]:
+    lanes = [lane for lane in current(state) if lane.status == "measured"]
+    return sorted(lanes, key=lambda lane: -lane.speedup)
+
+
+def _settle(
+    services: Services, judged: _Round, reply: Review | None, objections: tuple[str, ...]
+) -> Attempt | None:
+    """Write the claimed lane's row; return it where it was promoted."""
+    lane = judged.claimed
+    if lane is None:
+        return None
+    if judged.is_promotable and reply is not None and not objections:
+        row = write_row(services, lane, AttemptOutcome.PROMOTED, claims=judged.claims)
+        services.tell(
+            Promoted(
+                key=f"promoted:{row.attempt_id}",
+                attempt_id=row.attempt_id,
+                version=row.version,
+                intervals={claim.against: interval(claim) for claim in row.claims},
+            )
+        )
+        return row
+    if not judged.is_promotable:
+        message = "the claim does not say FASTER"
+    elif reply is None:
+        message = "the claim says FASTER, but there was no time for a review"
+    else:
+        message = f"the claim says FASTER, but the review blocks it: {'; '.join(objections)}"
+    write_row(services, lane, AttemptOutcome.MEASURED, claims=judged.claims, message=message)
+    return None
+
+
+def _facts(
+    services: Services,
+    state: RunState,
+    judged: _Round,
+    reply: Review | None,
+    promoted: Attempt | None,
+    incumbent: str,
+    statuses: tuple[CriterionStatus, ...],
+) -> rules.RoundFacts:
+    lanes = current(state)
+    ledger = ledger_of(services, incumbent, plateau=("decision:plateau",))
+    spent = services.meter.spent(state["round"])
+    pace = services.meter.pace(state["round"])
+    promotions = state["promoted"] + (1 if promoted else 0)
+    reserve_s = budget.reserve(
+        services.target.budget, pace, promotions, services.loop.claim_expected_s
+    )
+    return rules.RoundFacts(
+        promoted=promoted is not None,
+        attempts=sum(
+            row.round == state["round"] and row.outcome is not AttemptOutcome.UNSERVED
+            for row in services.files.attempts()
+        ),
+        exhausted=lanes[0].message
+        if lanes and all(lane.status == "exhausted" for lane in lanes)
+        else "",
+        has_drafts=any(lane.digest for lane in lanes),
+        is_complete=criteria.is_complete(statuses),
+        is_complete_at_plateau=criteria.is_complete(criteria.evaluate(judged.plan, ledger)),
+        goal_met=bool(criteria.goal_evidence(services.target, ledger.claims())),
+        verdict=reply.verdict if reply else "",
+        wish=reply.route if reply else "",
+        budget=budget.exhausted(services.target.budget, spent, reserve_s, pace),
+    )
+
+
+def _tell(
+    services: Services,
+    state: RunState,
+    reply: Review | None,
+    objections: tuple[str, ...],
+    statuses: tuple[CriterionStatus, ...],
+    ruling: rules.Ruling,
+) -> None:
+    number = state["round"]
+    services.tell(
+        Reviewed(
+            key=f"reviewed:{number}",
+            round=number,
+            verdict=reply.verdict if reply else "",
+            route=ruling.route,
+            blocking=objections,
+            met=sum(status.status == "MET" for status in statuses),
+            criteria=len(statuses),
+        )
+    )
+    for taken in ruling.decisions:
+        services.decide(taken.subject, taken.choice, taken.reason, at=f"r{number:03}")
+    left = budget.left(services.target.budget, services.meter.spent(number))
+    services.tell(
+        BudgetRead(
+            key=f"budget:{number}",
+            round=number,
+            rounds_left=left.rounds,
+            wall_left_s=left.wall_s,
+            tokens_left=left.tokens,
+            usd_left=left.usd,
+            job_left_s=left.job_s,
+            job_s=services.meter.spent(number).job_s,
+        )
+    )

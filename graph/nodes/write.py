@@ -1,0 +1,82 @@
+"""One lane of a round: ask the writer for a candidate. Runs once per `Send`."""
+
+from langgraph.runtime import Runtime
+
+from agents.contexts import WriteContext
+from agents.errors import MalformedReply, NothingFits
+from agents.replies import Digest, Draft, Research, Review
+from graph.errors import OutOfTime
+from graph.nodes.common import plan_in_force
+from graph.services import Services
+from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
+from graph.view import past_attempts
+
+
+async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
+    """Ask for a draft; what is no usable draft is said in the lane, never raised."""
+    services = runtime.context
+    order = state["order"]
+    lane = Lane(
+        round=order.round,
+        lane=order.lane,
+        attempt_id=order.attempt_id,
+        repair=order.repair,
+        parent=state["incumbent"],
+        status="undrafted",
+    )
+    async with services.stage("write", state, at=f"l{order.lane}-t{order.repair}"):
+        context = _context(services, state, order)
+        try:
+            draft = await services.ask(Draft, lane.draft_key, services.team.write(context), state)
+        except MalformedReply as error:
+            return _lane(lane, "undrafted", str(error))
+        except NothingFits as error:
+            return _lane(lane, "exhausted", str(error))
+        except OutOfTime as error:
+            return _lane(lane, "unserved", str(error))
+        fault = _fault(draft, context)
+        if fault:
+            services.decide("repair", "write again", fault, at=lane.draft_key)
+            return _lane(lane, "undrafted", fault)
+        digest = services.files.save_candidate(draft.candidate)
+        return _lane(lane.model_copy(update={"digest": digest}), "drafted", "")
+
+
+def _context(services: Services, state: RunState, order: Order) -> WriteContext:
+    files = services.files
+    view = services.view(state)
+    incumbent = services.incumbent(state)
+    parent = incumbent.candidate if incumbent else None
+    repair = None
+    if order.repair_of:
+        past = past_attempts(files.attempts(), services.target.baselines[0].name)
+        repair = next(attempt for attempt in past if attempt.attempt_id == order.repair_of)
+        parent = files.candidate(repair.candidate_digest)
+    return WriteContext(
+        view=view,
+        plan=plan_in_force(services, state),
+        research=files.reply(Research, state["research"]) if state["research"] else None,
+        digest=files.reply(Digest, state["digest"]) if state["digest"] else None,
+        review=files.reply(Review, state["review"]) if state["review"] else None,
+        parent=parent,
+        repair=repair,
+        lane=order.lane,
+        lanes=services.target.scope.lanes,
+    )
+
+
+def _fault(draft: Draft, context: WriteContext) -> str:
+    """Return why a draft is not worth a job; empty where it is."""
+    if draft.candidate.language not in context.view.languages:
+        usable = ", ".join(context.view.languages)
+        return f"the draft is in {draft.candidate.language.value}; this run can use: {usable}"
+    digest = draft.candidate.digest
+    for attempt in context.view.attempts:
+        if attempt.candidate_digest == digest:
+            return f"the draft is the same as {attempt.attempt_id}"
+    return ""
+
+
+def _lane(lane: Lane, status: LaneStatus, message: str) -> Update:
+    decided = lane.model_copy(update={"status": status, "message": message})
+    return Update(lanes={str(lane.lane): decided})

@@ -1,0 +1,237 @@
+"""What a reviewed round leads to: promotion, counters, the next route, or the end of the run.
+
+Pure. A model's review can block a promotion and ask for a route; everything else is arithmetic.
+"""
+
+from typing import Literal
+
+from agents.replies import Review
+from gpu_runner.message import Message
+from gpu_runner.records import Decision, Verdict
+from graph.ledger import ExitReason
+from graph.state import RunState, Update
+from graph.target import Budget, Goal
+
+Route = Literal["write", "research", "plan", "stop"]
+
+
+class RoundFacts(Message):
+    """What the round came to."""
+
+    promoted: bool
+    attempts: int
+    """Rows of the ledger that this round added and that were the candidates' own doing."""
+    exhausted: str = ""
+    """What the lanes said, where none had anything left to propose."""
+    has_drafts: bool
+    is_complete: bool
+    """Every criterion of the plan is met."""
+    is_complete_at_plateau: bool
+    """It would be, once the decision to stop at a plateau is recorded."""
+    goal_met: bool
+    verdict: str = ""
+    """Of the review; empty where there was none."""
+    wish: str = ""
+    """The route the review asks for."""
+    budget: ExitReason | None = None
+    """Why no further round may begin."""
+
+
+class Taken(Message):
+    """A decision to log."""
+
+    subject: str
+    choice: str
+    reason: str
+
+
+class Ruling(Message):
+    """Counters and route after the round, and what was decided on the way."""
+
+    route: Route
+    exit_reason: ExitReason | None = None
+    exit_message: str = ""
+    idle_attempts: int
+    idle_rounds: int
+    pivots: int
+    stalled: int
+    claim_tries: int
+    why_again: str = ""
+    decisions: tuple[Taken, ...] = ()
+
+
+def is_promotable(claims: tuple[Decision, ...], rival: str) -> bool:
+    """Whether a claim says FASTER than the rival: the incumbent, or the first baseline."""
+    return any(
+        claim.against == rival
+        and claim.basis == "claim"
+        and claim.overall.verdict is Verdict.FASTER
+        for claim in claims
+    )
+
+
+def blocking(review: Review | None) -> tuple[str, ...]:
+    """Return the texts of the findings that stop a promotion."""
+    return tuple(f.text for f in review.findings if f.lane == "blocking") if review else ()
+
+
+def rule(state: RunState, facts: RoundFacts, limits: Budget, goal: Goal) -> Ruling:
+    """Return what follows from a round; the first rule that applies decides."""
+    counted = _count(state, facts)
+    ended = _end(state, facts, counted, limits, goal)
+    if ended is not None:
+        return ended
+    if counted.stalled == limits.stalled_reviews - 1:
+        reason = f"{counted.stalled} rounds in a row made no headway"
+        return _go(counted, "plan", Taken(subject="replan", choice="plan", reason=reason))
+    if counted.idle_attempts >= limits.plateau_attempts:
+        reason = f"{counted.idle_attempts} attempts without a promotion"
+        pivot = Taken(subject="plateau", choice="pivot", reason=reason)
+        changed = counted.model_copy(update={"idle_attempts": 0, "pivots": 1})
+        return _go(changed, "research", pivot)
+    return _granted(counted, facts.wish)
+
+
+def _granted(counted: Ruling, wish: str) -> Ruling:
+    """Follow the route that the review asks for, but never out of the loop."""
+    routes: dict[str, Route] = {"replan": "plan", "research": "research"}
+    if wish in routes:
+        taken = Taken(subject="route", choice=routes[wish], reason="the review asks for it")
+        return _go(counted, routes[wish], taken)
+    if wish == "autotune":
+        reason = "the review asks to finish, but not every criterion is met"
+        refused = Taken(subject="route", choice="write", reason=reason)
+        return counted.model_copy(update={"decisions": (*counted.decisions, refused)})
+    return counted
+
+
+def _count(state: RunState, facts: RoundFacts) -> Ruling:
+    if facts.promoted:
+        taken: tuple[Taken, ...] = ()
+        if facts.verdict in {"STALLED", "REGRESSED"}:
+            reason = f"the review says {facts.verdict}, the measurements say FASTER"
+            taken = (Taken(subject="review", choice="overruled", reason=reason),)
+        return Ruling(
+            route="write",
+            idle_attempts=0,
+            idle_rounds=0,
+            pivots=0,
+            stalled=0,
+            claim_tries=0,
+            decisions=taken,
+        )
+    is_stalled = facts.verdict == "STALLED" or not facts.has_drafts
+    return Ruling(
+        route="write",
+        idle_attempts=state["idle_attempts"] + facts.attempts,
+        idle_rounds=state["idle_rounds"] + 1,
+        pivots=state["pivots"],
+        stalled=state["stalled"] + 1 if is_stalled else 0,
+        claim_tries=state["claim_tries"],
+    )
+
+
+def _end(
+    state: RunState, facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal
+) -> Ruling | None:
+    complete = _completion(facts, goal)
+    if facts.is_complete and complete is not None:
+        return _stop(counted, complete, "every criterion of the plan is met")
+    if facts.exhausted:
+        has_attempts = state["issued"] > 0
+        reason = ExitReason.PLATEAU if has_attempts else ExitReason.INFEASIBLE
+        return _stop_at_plateau(counted, facts, goal, reason, facts.exhausted)
+    if facts.budget is not None:
+        return _stop(counted, facts.budget, _BUDGET_WORDS[facts.budget])
+    if counted.stalled >= limits.stalled_reviews:
+        return _stop(
+            counted, ExitReason.STALLED, f"{counted.stalled} rounds in a row made no headway"
+        )
+    if counted.idle_attempts >= limits.plateau_attempts and counted.pivots:
+        message = f"{counted.idle_attempts} attempts without a promotion after the pivot"
+        return _stop_at_plateau(counted, facts, goal, ExitReason.PLATEAU, message)
+    return None
+
+
+def _completion(facts: RoundFacts, goal: Goal) -> ExitReason | None:
+    """Return how a run whose criteria are met ends; None where a hard goal is still missed."""
+    if facts.goal_met:
+        return ExitReason.GOAL_MET
+    return ExitReason.PLAN_COMPLETE if goal.kind == "trend" else None
+
+
+def _stop_at_plateau(
+    counted: Ruling, facts: RoundFacts, goal: Goal, reason: ExitReason, message: str
+) -> Ruling:
+    taken = Taken(subject="plateau", choice="stop", reason=message)
+    complete = _completion(facts, goal)
+    if facts.is_complete_at_plateau and complete is not None:
+        reason = complete
+        message = f"every criterion of the plan is met; {message}"
+    stopped = _stop(counted, reason, message)
+    return stopped.model_copy(update={"decisions": (taken, *stopped.decisions)})
+
+
+def _stop(counted: Ruling, reason: ExitReason, message: str) -> Ruling:
+    taken = Taken(subject="stop", choice=reason.value, reason=message)
+    return counted.model_copy(
+        update={
+            "route": "stop",
+            "exit_reason": reason,
+            "exit_message": message,
+            "decisions": (*counted.decisions, taken),
+        }
+    )
+
+
+def _go(counted: Ruling, route: Route, taken: Taken) -> Ruling:
+    return counted.model_copy(
+        update={
+            "route": route,
+            "why_again": taken.reason,
+            "decisions": (*counted.decisions, taken),
+        }
+    )
+
+
+_BUDGET_WORDS = {
+    ExitReason.BUDGET_ROUNDS: "all rounds of the budget are used",
+    ExitReason.BUDGET_WALL: "the wall clock that is left is kept for the end of the run",
+    ExitReason.BUDGET_TOKENS: "all tokens of the budget are used",
+    ExitReason.BUDGET_USD: "the money of the budget is used",
+    ExitReason.BUDGET_GPU: "the job seconds of the budget are used",
+}
+
+
+def as_update(ruling: Ruling) -> Update:
+    """Return the channels a ruling sets."""
+    return Update(
+        route=ruling.route,
+        idle_attempts=ruling.idle_attempts,
+        idle_rounds=ruling.idle_rounds,
+        pivots=ruling.pivots,
+        stalled=ruling.stalled,
+        claim_tries=ruling.claim_tries,
+        why_again=ruling.why_again,
+        exit_reason=ruling.exit_reason.value if ruling.exit_reason else "",
+        exit_message=ruling.exit_message,
+    )
+
+
+def final_reason(
+    stopped: ExitReason, message: str, goal: Goal, *, goal_confirmed: bool
+) -> tuple[ExitReason, str]:
+    """Return how the run ends, once the final kernel was measured afresh.
+
+    A goal that the final claim confirms is met, whatever ended the search; one that it does not
+    confirm is not, whatever an earlier claim said.
+    """
+    if goal_confirmed:
+        if stopped in {ExitReason.GOAL_MET, ExitReason.CANCELLED, ExitReason.ERROR}:
+            return stopped, message
+        return ExitReason.GOAL_MET, f"the goal is met; the search ended because {message}"
+    if stopped is ExitReason.GOAL_MET:
+        words = f"the final claim does not confirm the goal of {goal.speedup:g}x; {message}"
+        trend = goal.kind == "trend"
+        return (ExitReason.PLAN_COMPLETE if trend else ExitReason.PLATEAU), words
+    return stopped, message

@@ -1,0 +1,245 @@
+"""Drives one run in this process: lock, checkpoints, signals, and how every ending is written."""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained, GraphRecursionError
+from langgraph.runtime import RunControl
+from langgraph.types import StateSnapshot
+
+from agents.errors import AgentError
+from agents.roles import Team
+from gpu_runner.client import JobPool
+from gpu_runner.errors import PoolError
+from graph.asking import Asking
+from graph.assemble import assemble, recursion_limit
+from graph.checkpoints import open_saver
+from graph.desk import Desk
+from graph.errors import GraphError, LoopError, RunStopped
+from graph.events import AnyEvent, Exited, RunStarted
+from graph.ledger import AttemptOutcome, ExitReason, RunManifest, RunResult
+from graph.lock import locked
+from graph.meter import Meter
+from graph.run_files import RunFiles
+from graph.runs import run_id_of
+from graph.services import Services
+from graph.settings import Settings
+from graph.state import GRAPH_VERSION, RunState, first_state
+from graph.target import Target
+from graph.wiring import program_version
+
+logger = logging.getLogger(__name__)
+
+Listener = Callable[[AnyEvent], None]
+
+
+async def begin(
+    files: RunFiles, target: Target, team: Team, pool: JobPool, *, seed: int
+) -> RunManifest:
+    """Write the manifest of a new run."""
+    manifest = RunManifest(
+        run_id=run_id_of(files.root),
+        kernelpilot_version=program_version(),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        seed=seed,
+        team=team.name,
+        target=target,
+        environment=await pool.environment(),
+    )
+    files.write_manifest(manifest)
+    return manifest
+
+
+async def drive(
+    files: RunFiles,
+    settings: Settings,
+    team: Team,
+    pool: JobPool,
+    listeners: tuple[Listener, ...] = (),
+) -> RunResult:
+    """Run the loop to its end, from the start or from where the last process left it.
+
+    Returns:
+        How it ended. A run that was cancelled or broke off can be driven again.
+
+    Raises:
+        RunError: the run is locked, damaged, or of a later version.
+    """
+    with locked(files.root):
+        manifest = files.read_manifest()
+        done = finished(files)
+        if done is not None:
+            return done
+        return await _drive(files, manifest, settings, team, pool, listeners)
+
+
+def finished(files: RunFiles) -> RunResult | None:
+    """Return the result of a run that came to its end; None where it can be driven on."""
+    result = files.result()
+    if result is None or result.exit_reason in {ExitReason.CANCELLED, ExitReason.ERROR}:
+        return None
+    return result
+
+
+async def _drive(
+    files: RunFiles,
+    manifest: RunManifest,
+    settings: Settings,
+    team: Team,
+    pool: JobPool,
+    listeners: tuple[Listener, ...],
+) -> RunResult:
+    events = files.events
+    meter = Meter(events.read())
+    events.measure_by(meter.elapsed_s)
+    for listener in (meter.add, *listeners):
+        events.listen(listener)
+    sessions = sum(isinstance(event, RunStarted) for event in events.read())
+    target = manifest.target
+    events.append(
+        RunStarted(
+            key=f"run_started:{sessions}",
+            run_id=manifest.run_id,
+            target=target.name,
+            team=team.name,
+            rounds=target.budget.rounds,
+            lanes=target.scope.lanes,
+            wall_s=target.budget.wall_s,
+            is_resumed=sessions > 0,
+        )
+    )
+    stop = asyncio.Event()
+    control = RunControl()
+    services = Services(
+        manifest=manifest,
+        files=files,
+        team=team,
+        asking=Asking(team, files, reply_s=settings.team.reply_s, stop=stop),
+        desk=Desk(pool, files, tries=settings.jobs.tries, stop=stop),
+        meter=meter,
+        jobs=settings.jobs,
+        loop=settings.loop,
+        bench=settings.bench,
+    )
+    with _signals(stop, control):
+        result = await _ending(services, _loop(services, settings, control))
+    events.append(
+        Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
+    )
+    return result
+
+
+async def _loop(services: Services, settings: Settings, control: RunControl) -> RunResult:
+    """Run the graph until it is done; its last node writes the result."""
+    files = services.files
+    target = services.target
+    async with open_saver(files.root / "checkpoints.sqlite") as saver:
+        graph = assemble(
+            saver,
+            lanes=target.scope.lanes,
+            repairs=settings.loop.repairs,
+            retries=settings.team.retries,
+        )
+        config = RunnableConfig(
+            configurable={"thread_id": services.manifest.run_id},
+            recursion_limit=recursion_limit(target.budget, settings.loop.repairs),
+        )
+        before = await graph.aget_state(config)
+        if not before.values.get("is_done"):
+            await graph.ainvoke(
+                _entry(before), config, context=services, durability="sync", control=control
+            )
+        state = await graph.aget_state(config)
+        result = files.result()
+        if control.drain_requested and not state.values.get("is_done"):
+            raise RunStopped("cancelled")
+        if not state.values.get("is_done") or result is None:
+            raise LoopError(
+                f"the loop of {files.root.name} stopped before its end "
+                f"(next: {state.next or 'nothing'}); this is a fault of kernelpilot"
+            )
+        return result
+
+
+def _entry(before: StateSnapshot) -> RunState | None:
+    """Return what to invoke the graph with: a first state, or None to go on."""
+    if not before.values:
+        return first_state()
+    written = before.values.get("graph_version")
+    if written != GRAPH_VERSION:
+        raise LoopError(
+            f"the checkpoint has graph version {written}, this program has {GRAPH_VERSION}; "
+            "delete checkpoints.sqlite to begin the loop again over the same ledger"
+        )
+    if not before.next:
+        raise LoopError(
+            "the checkpoint names no next step, yet the run is not done: it was made by another "
+            "version; delete checkpoints.sqlite to begin the loop again over the same ledger"
+        )
+    return None
+
+
+async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """Await the loop; turn what broke it off into a result that says so."""
+    try:
+        return await loop
+    except (RunStopped, GraphDrained):
+        return _broken_off(services, ExitReason.CANCELLED, "cancelled by the user")
+    except GraphRecursionError as error:
+        return _broken_off(services, ExitReason.ERROR, f"the loop did not end: {error}")
+    except (AgentError, GraphError, PoolError) as error:
+        return _broken_off(services, ExitReason.ERROR, str(error))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _broken_off(
+            services, ExitReason.ERROR, f"the disk of {services.files.root} is full; free space"
+        )
+
+
+def _broken_off(services: Services, reason: ExitReason, message: str) -> RunResult:
+    logger.warning("run broken off run=%s reason=%s", services.manifest.run_id, reason.value)
+    attempts = services.files.attempts()
+    promoted = [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED]
+    spent = services.meter.spent(max((a.round for a in attempts), default=0))
+    result = RunResult(
+        run_id=services.manifest.run_id,
+        exit_reason=reason,
+        message=f"{message}; `kernelpilot resume {services.manifest.run_id}` goes on",
+        rounds=spent.rounds,
+        attempts=len(attempts),
+        wall_s=round(spent.wall_s, 3),
+        job_s=round(spent.job_s, 3),
+        best_attempt=promoted[-1].attempt_id if promoted else None,
+    )
+    services.files.save_result(result)
+    return result
+
+
+@contextmanager
+def _signals(stop: asyncio.Event, control: RunControl) -> Iterator[None]:
+    """Stop in order on SIGINT and SIGTERM; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        control.request_drain(signal.Signals(number).name)
+        stop.set()
+
+    with ExitStack() as undo:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, on_signal, number)
+            except (ValueError, RuntimeError, NotImplementedError):
+                continue  # not the main thread: whoever runs us there stops us in its own way
+            undo.callback(loop.remove_signal_handler, number)
+        yield

@@ -1,0 +1,177 @@
+"""What nodes work with: the live things of one process, given to the graph as its context."""
+
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from agents.contexts import RunView
+from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.roles import Team
+from gpu_runner.candidate import Contender
+from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.records import TimingPlan
+from graph import budget
+from graph.asking import Asking
+from graph.desk import Desk
+from graph.events import AnyEvent, DecisionTaken, StageEnded, StageStarted
+from graph.ledger import Attempt, RunManifest
+from graph.meter import Meter
+from graph.run_files import RunFiles
+from graph.settings import BenchSettings, JobSettings, LoopSettings
+from graph.state import RunState
+from graph.target import Target
+from graph.view import make_view
+
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+Phase = Literal["loop", "map", "final"]
+"""Later phases may use what earlier ones have to leave for them."""
+INCUMBENT = "incumbent"
+"""Contender name of the incumbent in records."""
+_MEASURING_FRACTION = 0.6
+"""Of a bench job's time: the rest starts processes and verifies outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """One run in one process."""
+
+    manifest: RunManifest
+    files: RunFiles
+    team: Team
+    asking: Asking
+    desk: Desk
+    meter: Meter
+    jobs: JobSettings
+    loop: LoopSettings
+    bench: BenchSettings
+
+    @property
+    def target(self) -> Target:
+        """The target of the run."""
+        return self.manifest.target
+
+    # -- what the run has ------------------------------------------------------------------------
+
+    def attempt(self, attempt_id: str) -> Attempt:
+        """Return a row of the ledger."""
+        return next(a for a in self.files.attempts() if a.attempt_id == attempt_id)
+
+    def incumbent(self, state: RunState) -> Contender | None:
+        """Return the incumbent as a side of a comparison."""
+        if not state["incumbent"]:
+            return None
+        attempt = self.attempt(state["incumbent"])
+        return Contender(
+            name=INCUMBENT,
+            version=attempt.version,
+            candidate=self.files.candidate(attempt.candidate_digest),
+        )
+
+    def view(self, state: RunState) -> RunView:
+        """Return what every role may see of the run."""
+        return make_view(self.manifest, self.files.attempts(), state)
+
+    # -- what the run may use --------------------------------------------------------------------
+
+    def spent(self, state: RunState) -> budget.Spent:
+        """Return what is used up; rounds are those that ended."""
+        return self.meter.spent(state["round"] - 1)
+
+    def reserve_s(self, state: RunState) -> float:
+        """Return the seconds kept back for the end of the run."""
+        pace = self.meter.pace(state["round"] - 1)
+        return budget.reserve(
+            self.target.budget, pace, state["promoted"], self.loop.claim_expected_s
+        )
+
+    def time_left(self, state: RunState, wanted_s: float, phase: Phase = "loop") -> float | None:
+        """Cut a timeout to what is left beside what later phases need; None: too little."""
+        keep_s = budget.CLOSING_S
+        if phase == "loop":
+            keep_s = self.reserve_s(state)
+        elif phase == "map":
+            keep_s += self.meter.pace(state["round"] - 1).claim_s
+        return budget.job_timeout(wanted_s, self.target.budget, self.spent(state), keep_s)
+
+    def timing(
+        self, plan: TimingPlan, seconds: float | None, contenders: int, share: int = 1
+    ) -> TimingPlan:
+        """Fit a timing plan into what is left, on the target's number of threads.
+
+        Args:
+            plan: what would be measured with time to spare.
+            seconds: of `time_left`.
+            contenders: sides to compare with.
+            share: jobs of this kind that have to fit into `seconds`.
+        """
+        each = (seconds or budget.LEAST_JOB_S) * _MEASURING_FRACTION / share
+        fitted = budget.fit_plan(plan, each, contenders * len(self.target.public))
+        return fitted.model_copy(update={"threads": self.target.hardware.threads})
+
+    async def run(
+        self, job: AnyJob, state: RunState, attempt_id: str = "", phase: Phase = "loop"
+    ) -> AnyOutcome:
+        """Run a job within the budget; see `Desk.run`."""
+        return await self.desk.run(
+            job,
+            time_left=lambda wanted_s: self.time_left(state, wanted_s, phase),
+            attempt_id=attempt_id,
+        )
+
+    async def ask(
+        self, kind: type[ReplyT], key: str, question: Coroutine[Any, Any, ReplyT], state: RunState
+    ) -> ReplyT:
+        """Ask a role within the budget; see `Asking.ask`."""
+        limit = self.target.budget.wall_s
+        left_s = None
+        if limit is not None:
+            left_s = max(0.1, limit - self.meter.elapsed_s() - self.reserve_s(state))
+        return await self.asking.ask(kind, key, question, left_s=left_s)
+
+    # -- what the run says -----------------------------------------------------------------------
+
+    def job_id(self, *parts: object) -> str:
+        """Return the id of a job: the run and what it is for, the same after every resumption."""
+        return "-".join((self.manifest.run_id, *(str(part) for part in parts)))
+
+    def tell(self, event: AnyEvent) -> None:
+        """Log an event."""
+        self.files.events.append(event)
+
+    def decide(
+        self,
+        subject: str,
+        choice: str,
+        reason: str,
+        *,
+        at: object,
+        evidence: tuple[str, ...] = (),
+    ) -> str:
+        """Log a decision that no measurement record says; return the event's key.
+
+        Args:
+            subject: what is decided.
+            choice: the answer, one word where possible.
+            reason: one sentence.
+            at: makes the key unique, the same after a resumption.
+            evidence: ids of records, attempts or jobs.
+        """
+        key = f"decision:{subject}:{at}"
+        self.tell(
+            DecisionTaken(key=key, subject=subject, choice=choice, reason=reason, evidence=evidence)
+        )
+        return key
+
+    @asynccontextmanager
+    async def stage(self, name: str, state: RunState, at: object = "") -> AsyncIterator[None]:
+        """Log the beginning and the end of a node's work."""
+        key = f"{name}:{state['round']}:{at}"
+        self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=state["round"]))
+        started = time.monotonic()
+        yield
+        seconds = round(time.monotonic() - started, 3)
+        self.tell(
+            StageEnded(key=f"stage_ended:{key}", stage=name, round=state["round"], seconds=seconds)
+        )

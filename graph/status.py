@@ -1,0 +1,75 @@
+"""What `status` says of a run, read from its directory; never touches the run."""
+
+from pathlib import Path
+
+from gpu_runner.message import Message
+from graph.errors import RunError
+from graph.lock import holder
+from graph.progress import Progress
+from graph.run_files import RunFiles
+from graph.runs import all_runs
+
+
+class RunStatus(Message):
+    """One run as its files tell it."""
+
+    run_id: str
+    path: str
+    target: str = ""
+    state: str
+    """`running`, `interrupted` (can be resumed), an exit reason, or `unreadable`."""
+    pid: int | None = None
+    stage: str = ""
+    round: int = 0
+    rounds: int = 0
+    attempts: int = 0
+    promoted: int = 0
+    rejected: int = 0
+    best: str = ""
+    left: str = ""
+    elapsed_s: float = 0.0
+    exit_reason: str | None = None
+    message: str = ""
+    report: str = ""
+    repository: str = ""
+
+
+def status_of(files: RunFiles) -> RunStatus:
+    """Return the status of a run; one that cannot be read is said to be so."""
+    try:
+        manifest = files.read_manifest()
+        progress = Progress()
+        for event in files.events.read():
+            progress.add(event)
+        result = files.result()
+    except RunError as error:
+        return RunStatus(
+            run_id=files.root.name, path=str(files.root), state="unreadable", message=str(error)
+        )
+    pid = holder(files.root)
+    ended = result.exit_reason.value if result and pid is None else None
+    return RunStatus(
+        run_id=manifest.run_id,
+        path=str(files.root),
+        target=manifest.target.name,
+        state="running" if pid else ended or "interrupted",
+        pid=pid,
+        stage=progress.stage,
+        round=progress.round,
+        rounds=manifest.target.budget.rounds,
+        attempts=progress.attempts,
+        promoted=progress.promoted,
+        rejected=progress.rejected,
+        best=progress.best_words(),
+        left=progress.left_words(),
+        elapsed_s=progress.elapsed_s,
+        exit_reason=ended,
+        message=result.message if result and ended else "",
+        report=result.report if result and ended else "",
+        repository=result.repository if result and ended else "",
+    )
+
+
+def all_status(directory: Path) -> tuple[RunStatus, ...]:
+    """Return the status of every run of a directory, the newest last."""
+    return tuple(status_of(files) for files in all_runs(directory))
