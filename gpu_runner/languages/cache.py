@@ -263,7 +263,8 @@ def _make_read_only(root: Path) -> None:
         if here == root:
             names[:] = [name for name in names if name != INDUCTOR_FOLDER]
         for name in files:
-            (here / name).chmod(0o444)
+            entry = here / name
+            entry.chmod(0o444 | entry.stat().st_mode & 0o111)
         here.chmod(0o755 if here == root else 0o555)
 
 
