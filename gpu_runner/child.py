@@ -21,7 +21,7 @@ from gpu_runner.jobs import JOB, OUTCOME, AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
 from gpu_runner.process_tree import adopt_orphans, die_with_parent, end_children
 from gpu_runner.spool import write_outcome
-from gpu_runner.ticket import is_retryable
+from gpu_runner.ticket import is_final
 
 DEFAULT_EXECUTOR = "gpu_runner.tasks.execute:execute"
 """`module:function`, called as `function(job, workspace=Path)`."""
@@ -110,7 +110,7 @@ def _supervise(arguments: argparse.Namespace) -> int:
         outcome = execute_safely(job, arguments.executor, workspace)
         write_outcome(arguments.outcome_file, outcome, spec_digest=digest_of(job), token=token)
         # After the file: an id is logged as finished only when it cannot run again.
-        _log(workspace, job.job_id, token, "given_up" if is_retryable(outcome) else "finished")
+        _log(workspace, job.job_id, token, "finished" if is_final(outcome) else "unserved")
     except OSError as error:
         if not is_disk_full(error):
             raise

@@ -16,8 +16,8 @@ from pathlib import Path
 from gpu_runner.child import DEFAULT_EXECUTOR, EXIT_NO_SPACE, is_disk_full, no_space
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
-from gpu_runner.spool import Spool, write_outcome
-from gpu_runner.ticket import is_retryable
+from gpu_runner.spool import Spool
+from gpu_runner.ticket import is_final
 
 TERMINATE_S = 0.5
 """What a child gets to close its subjects after SIGTERM; SIGKILL follows."""
@@ -81,7 +81,6 @@ class Execution:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=inherited,
-                cwd=plan.workspace,
             )
         self.pidfd = os.pidfd_open(self._process.pid)
         self.deadline_s = time.monotonic() + job.timeout_s + plan.grace_s
@@ -112,20 +111,15 @@ class Execution:
         return self.outcome()
 
     def outcome(self) -> AnyOutcome:
-        """Return what an ended execution came to; final outcomes are in the spool afterwards."""
+        """Return what an ended execution came to."""
         code = self._process.wait(_REAP_S)
         written = self._spool.read(self.job.job_id)
-        # A retryable outcome may be an earlier execution's: it is this one's if its token is.
+        # What ends nothing may be an earlier execution's; it is this one's if its token is.
         if written is not None and (
-            not is_retryable(written.outcome) or written.token == self._launch_token
+            is_final(written.outcome) or written.token == self._launch_token
         ):
             return written.outcome
-        outcome = self._explained(code)
-        if not outcome.is_retryable:
-            path = self._spool.path(self.job.job_id)
-            with suppress(OSError):  # without the file the job would merely run again
-                write_outcome(path, outcome, spec_digest=self.spec_digest, token=self.token)
-        return outcome
+        return self._explained(code)
 
     def close(self) -> None:
         """Release what the execution holds; the log stays."""

@@ -199,7 +199,6 @@ class LocalPool:
                 stderr=log,
                 start_new_session=True,  # a Ctrl-C is for us; we stop them in order
                 env={k: v for k, v in os.environ.items() if _KEPT_VARIABLES.fullmatch(k)},
-                cwd=self._state,
             )
         self._processes[name] = process
         if self._is_closing:

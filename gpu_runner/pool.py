@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from gpu_runner import wire
-from gpu_runner.jobs import AnyOutcome, Unserved
+from gpu_runner.jobs import AnyOutcome
 from gpu_runner.message import digest_of
 from gpu_runner.roster import Member, Roster
-from gpu_runner.ticket import Ticket, is_retryable
+from gpu_runner.ticket import Ticket, cancelled, is_final
 from gpu_runner.wire import Held, Refusal, State
 
 EPOCH_SHIFT = 32
@@ -148,7 +148,7 @@ class Pool:
                 "derive ids from everything that makes a job different",
             )
             return
-        if ticket is None or is_retryable(ticket.outcome):
+        if ticket is None or (ticket.outcome is not None and not is_final(ticket.outcome)):
             if sum(t.state is not State.FINISHED for t in self._tickets.values()) >= (
                 self._plan.most_live
             ):
@@ -244,7 +244,9 @@ class Pool:
     ) -> None:
         match message:
             case wire.Beat():
+                member.seq = message.seq
                 self._send(peer, wire.Pong(seq=message.seq))
+                self._compare(member, message)
             case wire.Started():
                 ticket = self._tickets.get(message.job_id)
                 if (
@@ -260,13 +262,23 @@ class Pool:
             case wire.Bye():
                 self._dismiss(member, f"worker {member.name} left", is_charged=False)
 
+    def _compare(self, member: Member, beat: wire.Beat) -> None:
+        """Find what was lost on the way: messages overtake each other only by being lost."""
+        running = {(held.job_id, held.token) for held in beat.running}
+        for ticket in self._held_by(member):
+            if (ticket.job_id, ticket.token) in running:
+                if ticket.state is State.CANCELLING:
+                    self._abort(ticket)
+            elif beat.heard > ticket.beat:
+                self._lose(ticket, f"worker {member.name} does not have it", is_charged=False)
+
     def _done(self, member: Member, peer: bytes, done: wire.Done) -> None:
         job_id = done.outcome.job_id
         ticket = self._tickets.get(job_id)
         is_known = ticket is not None and (ticket.owner, ticket.token) == (member.name, done.token)
         if ticket is not None and self._is_current(member, ticket, done.token):
             self._finish(ticket, done.outcome)
-        if not is_retryable(done.outcome):
+        if is_final(done.outcome):
             member.spooled.add(job_id)
         self._send(peer, wire.Ack(job_id=job_id, token=done.token, is_accepted=is_known))
 
@@ -296,7 +308,7 @@ class Pool:
         )
         if is_spent:
             ticket.note(why, self._now_s)
-            self._finish(ticket, _runner_lost(ticket))
+            self._finish(ticket, ticket.runner_lost())
             return
         self._release(ticket)
         ticket.requeue(why, self._now_s)
@@ -327,11 +339,7 @@ class Pool:
                 del self._tickets[old.job_id]
 
     def _finish_cancelled(self, ticket: Ticket) -> None:
-        message = f"job {ticket.job_id!r} was cancelled"
-        outcome = Unserved(
-            job_id=ticket.job_id, cause="cancelled", message=message, is_retryable=True
-        )
-        self._finish(ticket, outcome)
+        self._finish(ticket, cancelled(ticket.job_id))
 
     def _release(self, ticket: Ticket) -> None:
         member = self._roster.named(ticket.owner or "")
@@ -376,16 +384,6 @@ class Pool:
                 continue
             self._queue.remove(job_id)
             self._last_token += 1
-            ticket.lease(member.name, self._last_token, self._now_s)
+            ticket.lease(member.name, self._last_token, self._now_s, beat=member.seq)
             member.held.add(job_id)
             self._send(member.peer, wire.Lease(token=self._last_token, job=ticket.job))
-
-
-def _runner_lost(ticket: Ticket) -> Unserved:
-    return Unserved(
-        job_id=ticket.job_id,
-        cause="runner_lost",
-        message=f"job {ticket.job_id!r} lost its worker {ticket.losses} times; it probably ends "
-        "it: read the workers' logs. " + "; ".join(list(ticket.story)[-4:]),
-        is_retryable=False,
-    )

@@ -25,6 +25,8 @@ class Member:
     peer: bytes | None
     """Where it is reached; None after a send failed, until it says hello again."""
     heard_s: float
+    seq: int
+    """Of the last beat that was answered."""
     spooled: set[str]
     held: set[str] = field(default_factory=set)
     """Ids of the live jobs it owns."""
@@ -80,6 +82,7 @@ class Roster:
             environment=hello.environment,
             peer=peer,
             heard_s=now_s,
+            seq=hello.seq,
             spooled=set(hello.spooled),
             held=set(known.held) if known else set(),
         )

@@ -17,7 +17,7 @@ from pydantic import JsonValue
 from gpu_runner.jobs import AnyOutcome
 from gpu_runner.lock import lock_file
 from gpu_runner.message import Digest, Message, canonical_json
-from gpu_runner.ticket import is_retryable
+from gpu_runner.ticket import is_final
 from gpu_runner.wire import Token
 
 logger = logging.getLogger(__name__)
@@ -103,10 +103,10 @@ class Spool:
     def find(self, job_id: str) -> Spooled | None:
         """Return what ended the job for good; None when it has to run.
 
-        An outcome that says "try again" ends nothing.
+        An `Unserved` ends nothing: the next submission is a new try.
         """
         spooled = self.read(job_id)
-        return None if spooled is None or is_retryable(spooled.outcome) else spooled
+        return spooled if spooled is not None and is_final(spooled.outcome) else None
 
     def read(self, job_id: str) -> Spooled | None:
         """Return the job's file; one that is truncated or corrupt is moved to `quarantine/`."""

@@ -39,6 +39,8 @@ class Ticket:
     state: State = State.QUEUED
     token: int | None = None
     """The newest token; kept after the lease, for a late `done` to be compared with."""
+    beat: int = 0
+    """The owner's last answered beat when it was leased: a later one should list the job."""
     owner: str | None = None
     """Name of the worker that has it, while it is leased, running or cancelling, and after."""
     crashes: int = 0
@@ -53,8 +55,8 @@ class Ticket:
         """Whether a worker's slot holds it."""
         return self.state in {State.LEASED, State.RUNNING, State.CANCELLING}
 
-    def lease(self, worker: str, token: int, now_s: float) -> None:
-        """Hand it to a worker under a new token.
+    def lease(self, worker: str, token: int, now_s: float, *, beat: int = 0) -> None:
+        """Hand it to a worker under a new token, after its beat `beat`.
 
         Raises:
             IllegalMove: it is not queued, nobody knows its content, or the token does not grow.
@@ -64,7 +66,7 @@ class Ticket:
             msg = f"job {self.job_id!r} cannot be leased under token {token}, last was {self.token}"
             raise IllegalMove(msg)
         self._move(State.LEASED, f"leased to {worker} under token {token}", now_s)
-        self.owner, self.token = worker, token
+        self.owner, self.token, self.beat = worker, token, beat
 
     def adopt(self, worker: str, token: int, now_s: float) -> None:
         """Take over an execution that a worker already has.
@@ -101,6 +103,16 @@ class Ticket:
         self._move(State.FINISHED, f"finished: {outcome.kind}", now_s)
         self.outcome = outcome
 
+    def runner_lost(self) -> Unserved:
+        """Return the outcome of a job that lost too many runners."""
+        return Unserved(
+            job_id=self.job_id,
+            cause="runner_lost",
+            message=f"job {self.job_id!r} lost its worker {self.losses} times; it probably ends "
+            "it: read the workers' logs. " + "; ".join(list(self.story)[-4:]),
+            is_retryable=False,
+        )
+
     def note(self, text: str, now_s: float) -> None:
         """Add a line to the story."""
         self.story.append(f"{now_s:.3f} {text}")
@@ -115,9 +127,15 @@ class Ticket:
         self.note(text, now_s)
 
 
-def is_retryable(outcome: AnyOutcome | None) -> bool:
-    """Whether an outcome says that the same job may be tried again.
+def cancelled(job_id: str) -> Unserved:
+    """Return the outcome of a cancelled job; submitting it again runs it."""
+    message = f"job {job_id!r} was cancelled"
+    return Unserved(job_id=job_id, cause="cancelled", message=message, is_retryable=True)
 
-    Such an outcome is told but never kept as the job's truth: submitting the job runs it again.
+
+def is_final(outcome: AnyOutcome | None) -> bool:
+    """Whether an outcome ends its job for good.
+
+    `Unserved` does not: it was our fault, so a later submission of the job is a new try.
     """
-    return isinstance(outcome, Unserved) and outcome.is_retryable
+    return outcome is not None and not isinstance(outcome, Unserved)

@@ -152,6 +152,8 @@ class Hello(Envelope):
     kind: Literal["hello"] = "hello"
     worker: WorkerName
     incarnation: Incarnation
+    seq: Count = 0
+    """The last beat sent: pongs up to it answer for nothing that this hello starts."""
     slots: Annotated[int, Field(ge=1, le=256)] = 1
     environment: Environment
     running: tuple[Held, ...] = ()
@@ -160,10 +162,14 @@ class Hello(Envelope):
 
 
 class Beat(Envelope):
-    """A worker lives; sent also while its child works."""
+    """A worker lives and has these jobs; sent also while its child works."""
 
     kind: Literal["beat"] = "beat"
     seq: Count
+    heard: Count = 0
+    """The newest pong that arrived: a lease sent before that pong and not among `running` was
+    lost on the way."""
+    running: tuple[Held, ...] = ()
 
 
 class Started(Envelope):

@@ -22,6 +22,7 @@ from gpu_runner.message import digest_of
 from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
 from gpu_runner.spool import Spool
+from gpu_runner.ticket import cancelled
 from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Worker:
         self._is_over = False
         self._beats: dict[int, float] = {}
         self._seq = 0
+        self._heard = 0
         self._next_s = time.monotonic()
         self._confirmed_s = time.monotonic()
         self._lease_s = float("inf")
@@ -148,7 +150,8 @@ class Worker:
 
     def _beat(self, beat_s: float, now_s: float) -> None:
         self._seq += 1
-        if self._send(wire.Beat(seq=self._seq)):
+        beat = wire.Beat(seq=self._seq, heard=self._heard, running=self._held())
+        if self._send(beat):
             self._beats[self._seq] = now_s
         for seq in [s for s, sent_s in self._beats.items() if now_s - sent_s > self._lease_s]:
             del self._beats[seq]
@@ -157,20 +160,20 @@ class Worker:
                 self._send_owed(owed)
         self._next_s = now_s + beat_s
 
+    def _held(self) -> tuple[Held, ...]:
+        """Return the job in hand and those whose outcome is not acknowledged."""
+        held = [(job_id, o.done.token, o.spec_digest) for job_id, o in self._owed.items()]
+        if (execution := self._execution) is not None:
+            held.append((execution.job.job_id, execution.token, execution.spec_digest))
+        return tuple(Held(job_id=i, token=t, spec_digest=d) for i, t, d in held)
+
     def _say_hello(self, now_s: float) -> None:
-        running = [
-            Held(job_id=job_id, token=owed.done.token, spec_digest=owed.spec_digest)
-            for job_id, owed in self._owed.items()
-        ]
-        if self._execution is not None:
-            job_id, token = self._execution.job.job_id, self._execution.token
-            digest = self._execution.spec_digest
-            running.append(Held(job_id=job_id, token=token, spec_digest=digest))
         hello = wire.Hello(
             worker=self._name,
             incarnation=self._incarnation,
             environment=self._environment,
-            running=tuple(running),
+            seq=self._seq,
+            running=self._held(),
             spooled=self._spool.job_ids(),
         )
         if self._send(hello):
@@ -206,6 +209,7 @@ class Worker:
                 self._next_s = time.monotonic() + message.retry_after_s
             case wire.Pong():
                 self._confirmed_s = self._beats.pop(message.seq, self._confirmed_s)
+                self._heard = message.seq
             case wire.Refused():
                 msg = f"the broker refuses what this worker sends: {message.message}"
                 raise PoolError(msg)
@@ -267,17 +271,13 @@ class Worker:
     def _receive_abort(self, abort: wire.Abort) -> None:
         if abort.job_id in self._owed:
             return  # it has ended; the outcome is on its way
-        message = f"job {abort.job_id!r} was cancelled"
-        cancelled = Unserved(
-            job_id=abort.job_id, cause="cancelled", message=message, is_retryable=True
-        )
         execution = self._execution
         if execution is None or execution.job.job_id != abort.job_id:
-            self._send(wire.Done(token=abort.token, outcome=cancelled))
+            self._send(wire.Done(token=abort.token, outcome=cancelled(abort.job_id)))
             return
         self._drop_execution()
         spooled = self._spool.find(abort.job_id)  # it may have won the race
-        outcome = spooled.outcome if spooled else cancelled
+        outcome = spooled.outcome if spooled else cancelled(abort.job_id)
         self._owe(outcome, abort.token, execution.spec_digest)
 
     def _receive_signals(self, signals: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
-from gpu_runner.ticket import STORY_LINES, IllegalMove, Ticket, is_retryable
+from gpu_runner.ticket import STORY_LINES, IllegalMove, Ticket, is_final
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
 
@@ -100,9 +100,9 @@ def test_the_story_tells_what_happened_and_stays_short():
     ]
 
 
-def test_only_an_unserved_outcome_that_says_so_is_retryable():
+@pytest.mark.parametrize("is_retryable", [True, False])
+def test_what_we_failed_to_serve_is_never_the_last_word(is_retryable):
+    assert not is_final(None)
+    assert is_final(make_built())
     lost = {"job_id": "job", "cause": "runner_lost", "message": "gone"}
-    assert not is_retryable(None)
-    assert not is_retryable(make_built())
-    assert is_retryable(Unserved(**lost, is_retryable=True))
-    assert not is_retryable(Unserved(**lost, is_retryable=False))
+    assert not is_final(Unserved(**lost, is_retryable=is_retryable))

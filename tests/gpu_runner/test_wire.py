@@ -34,11 +34,12 @@ MESSAGES = [
     wire.Hello(
         worker="local-0",
         incarnation="0123456789abcdef",
+        seq=12,
         environment=make_environment(),
         running=(HELD,),
         spooled=("run1-r01-a1-build",),
     ),
-    wire.Beat(seq=12),
+    wire.Beat(seq=12, heard=11, running=(HELD,)),
     wire.Started(job_id="run1-r02-a1-build", token=TOKEN),
     wire.Done(token=TOKEN, outcome=make_built("run1-r02-a1-build")),
     wire.Drain(),
