@@ -18,12 +18,13 @@ install: ## Create .venv from requirements.lock; nothing to do when it is curren
 lock: install ## Write requirements.lock from what .venv holds
 	@$(BIN)/python -m scripts.lock
 
-run: install ## Optimise TARGET=softmax (ROUNDS= BUDGET= SEED= ARGS=)
-	@$(BIN)/kernelpilot run $(or $(TARGET),softmax) $(call option,ROUNDS,rounds) \
-		$(call option,BUDGET,budget) $(call option,SEED,seed) $(ARGS)
+run: install ## Optimise TARGET=softmax within BUDGET=5m (ROUNDS= DEVICE= LANES= TEAM= SEED= ARGS=)
+	@$(BIN)/kernelpilot run $(or $(TARGET),softmax) --budget $(or $(BUDGET),5m) \
+		$(call option,ROUNDS,rounds) $(call option,DEVICE,device) $(call option,LANES,lanes) \
+		$(call option,TEAM,team) $(call option,SEED,seed) $(ARGS)
 
-resume: install ## Go on with RUN=run-id after a stop or a crash
-	@$(BIN)/kernelpilot resume $(RUN) $(ARGS)
+resume: install ## Go on with RUN=latest after a stop or a crash
+	@$(BIN)/kernelpilot resume $(or $(RUN),latest) $(ARGS)
 
 runner: install ## Start a worker of a pool (ARGS= as kernelpilot-runner worker)
 	@$(BIN)/kernelpilot-runner worker $(ARGS)

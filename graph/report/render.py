@@ -86,7 +86,7 @@ def _context(
         "decisions_of": story.decisions_of,
         "record_ids": story.record_ids(attempts, tuning, result),
         "series": MOST_SERIES,
-        "commands": commands(manifest),
+        "commands": commands(manifest, headline.attempt),
         "repository_commands": REPOSITORY_COMMANDS,
         "speedup_figure": speedup_figure(points, attempts, baseline) if attempts else "",
         "latency_figure": latency_figure(points, attempts, baseline, baseline_us) if points else "",
@@ -99,16 +99,23 @@ def _context(
     }
 
 
-def commands(manifest: RunManifest) -> tuple[str, ...]:
+def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     """Return what repeats the run, and what measures its best kernel again."""
     target = manifest.target
-    settings = (
-        f"run.seed={manifest.seed}",
-        f"target.budget.rounds={target.budget.rounds}",
-        f"target.hardware.threads={target.hardware.threads}",
-    )
-    asked = " ".join(f"--set {setting}" for setting in settings)
-    return ("make install", f".venv/bin/kernelpilot run {target.name} {asked}")
+    limits = target.budget
+    run = [
+        f".venv/bin/kernelpilot run {target.name} --device {target.hardware.device}",
+        f"--seed {manifest.seed} --rounds {limits.rounds} --lanes {target.scope.lanes}",
+        f"--team {manifest.team}",
+    ]
+    if limits.wall_s is not None:
+        run.append(f"--budget {limits.wall_s:g}s")
+    repeat = ("make install", " ".join(run))
+    if best is None:
+        return repeat
+    again = f".venv/bin/kernelpilot evaluate {target.name} {manifest.run_id}:{best.attempt_id}"
+    against = (f'{again} --against "{baseline.name}"' for baseline in target.baselines)
+    return (*repeat, *against)
 
 
 def duration(seconds: float) -> str:
