@@ -126,17 +126,18 @@ class Enclosure:
         gate_out, gate_in = _pipe(opening)
         news_out, news_in = _pipe(opening)
         kept = [gate_out.fileno(), news_in.fileno(), *grants.descriptors]
-        filter_fd = _filter(opening, grants)
-        if filter_fd >= 0:
-            kept.append(filter_fd)
+        program = _filter(grants)
         place = Path("/") if cwd is None else cwd
         if self._has_namespace:
             extra = ["--block-fd", str(kept[0]), "--info-fd", str(kept[1]), "--chdir", str(place)]
-            extra += ["--seccomp", str(filter_fd)] if filter_fd >= 0 else []
+            if program:
+                kept.append(memory_file(opening, program))
+                extra += ["--seccomp", str(kept[-1])]
             line = bubblewrap.command(argv, grants, extra)
         else:
+            kept.append(memory_file(opening, _limits(grants, program)))
             stand_in = [sys.executable, "-I", "-S", "-B", reaper.__file__]
-            line = [*stand_in, str(kept[0]), str(filter_fd), *argv]
+            line = [*stand_in, str(kept[0]), str(kept[-1]), *argv]
         with _confined_to(cpus):
             self._process = subprocess.Popen(
                 line,
@@ -196,16 +197,26 @@ def _pipe(opening: ExitStack) -> tuple[FileIO, FileIO]:
     )
 
 
-def _filter(opening: ExitStack, grants: Grants) -> int:
-    """Return a descriptor to read the filter from, or -1 where there is none."""
-    program = seccomp.assemble("base" if grants.may_spawn else "single")
-    if "seccomp" in grants.without or not program:
-        return -1
-    fd = os.memfd_create("filter")
+def memory_file(opening: ExitStack, content: bytes) -> int:
+    """Return a descriptor from which `content` can be read; closed with `opening`."""
+    fd = os.memfd_create("words")
     opening.callback(os.close, fd)
-    os.write(fd, program)
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(content)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def _filter(grants: Grants) -> bytes:
+    if "seccomp" in grants.without:
+        return b""
+    return seccomp.assemble("base" if grants.may_spawn else "single")
+
+
+def _limits(grants: Grants, program: bytes) -> bytes:
+    is_confined = "landlock" not in grants.without
+    writable = [str(path) for path in grants.writable] if is_confined else None
+    return json.dumps({"filter": program.hex(), "writable": writable}).encode()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-LayerName = Literal["bubblewrap", "seccomp", "cgroup", "rlimits"]
+LayerName = Literal["bubblewrap", "landlock", "seccomp", "cgroup", "rlimits"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from gpu_runner.candidate import Language
 from gpu_runner.errors import RunnerError
 from gpu_runner.host import bubblewrap, machine, native
 from gpu_runner.host.arena import Arena
-from gpu_runner.host.enclosure import Enclosure
+from gpu_runner.host.enclosure import Enclosure, memory_file
 from gpu_runner.host.grants import Grants, LayerName
 from gpu_runner.host.log import Log
 from gpu_runner.host.setup import Memory, native_setup, python_setup
@@ -77,7 +77,7 @@ def launch(plan: SubjectPlan, opening: ExitStack) -> Launched:
     with theirs, ExitStack() as ours:
         null = os.open(os.devnull, os.O_RDONLY)
         ours.callback(os.close, null)
-        setup = _memfd(ours, _setup(plan))
+        setup = memory_file(ours, _setup(plan))
         argv, program = _command(plan, theirs.fileno(), setup)
         arenas = [fd for arena in plan.arenas for fd in (arena.input_fd, arena.output_fd)]
         grants = Grants(
@@ -170,12 +170,3 @@ def _writable(plan: SubjectPlan) -> Sequence[Path]:
 def _memory_bytes(arenas: Sequence[Arena]) -> int:
     held = sum(a.layout.input_bytes + a.layout.output_bytes for a in arenas)
     return max(_LEAST_MEMORY_BYTES, _ARENA_FACTOR * held)
-
-
-def _memfd(opening: ExitStack, content: bytes) -> int:
-    fd = os.memfd_create("setup")
-    opening.callback(os.close, fd)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(content)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd

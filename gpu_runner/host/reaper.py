@@ -1,17 +1,21 @@
 """Stands in for bubblewrap where that does not work: a program, executed as a file.
 
 It imports nothing of this package and takes two words before the command: a descriptor to wait on,
-and a descriptor with a seccomp filter, or -1. On SIGTERM it ends everything and itself. Orphans of
-the command become its children, so that nothing the command starts outlives it. It ends with the
-command's status, or 128 + the signal's number, as bubblewrap does.
+and one with a JSON object: `filter`, a seccomp filter in hexadecimal, may be empty, and `writable`,
+the only folders below which the command may write, or null: no limit. On SIGTERM it ends everything
+and itself. Orphans of the command become its children, so that nothing the command starts outlives
+it. It ends with the command's status, or 128 + the signal's number, as bubblewrap does.
 """
 
 import ctypes
+import json
 import os
+import runpy
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
@@ -31,7 +35,9 @@ class _Program(ctypes.Structure):
 
 def main(words: list[str]) -> int:
     """Wait for the byte that lets us go, run the command, end what is left of it."""
-    gate, filter_fd = int(words[0]), int(words[1])
+    gate = int(words[0])
+    with os.fdopen(int(words[1])) as file:
+        limits = json.load(file)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for capability in range(_LAST_CAPABILITY):
@@ -39,11 +45,10 @@ def main(words: list[str]) -> int:
     if not os.read(gate, 1):
         return 1
     os.close(gate)
-    program = _read_all(filter_fd) if filter_fd >= 0 else b""
     signal.signal(signal.SIGTERM, _end)
     pid = os.fork()
     if pid == 0:
-        _become(words[2:], program)
+        _become(words[2:], limits)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     status = _wait_for(pid)
     _kill_tree()
@@ -55,10 +60,14 @@ def _end(number: int, _frame: object) -> None:
     os._exit(128 + number)
 
 
-def _become(command: list[str], program: bytes) -> None:
+def _become(command: list[str], limits: dict[str, Any]) -> None:
     """Turn this fork into the command; never returns."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    if limits["writable"] is not None:
+        landlock = runpy.run_path(str(Path(__file__).with_name("landlock.py")))
+        landlock["restrict"](limits["writable"])
+    program = bytes.fromhex(limits["filter"])
     if program:
         steps = ctypes.create_string_buffer(program, len(program))
         header = _Program(len(program) // _STEP_BYTES, ctypes.addressof(steps))
@@ -105,11 +114,6 @@ def _children() -> list[int]:
                 if int(fields[1]) == own:
                     found.append(int(entry))
     return found
-
-
-def _read_all(fd: int) -> bytes:
-    with os.fdopen(fd, "rb") as file:
-        return file.read()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner.host import bubblewrap, cgroup, seccomp
-from gpu_runner.host.enclosure import Enclosure
+from gpu_runner.host import bubblewrap, cgroup, landlock, seccomp
+from gpu_runner.host.enclosure import Enclosure, memory_file
 from gpu_runner.host.grants import Grants, LayerName
 
 __all__ = ["Finished", "Grants", "Layer", "LayerName", "active_layers", "probe", "run", "wrap"]
@@ -67,11 +67,7 @@ def run(
     """
     started = time.monotonic()
     with ExitStack() as opening:
-        source = os.memfd_create("stdin")
-        opening.callback(os.close, source)
-        with os.fdopen(os.dup(source), "wb") as file:
-            file.write(stdin)
-        os.lseek(source, 0, os.SEEK_SET)
+        source = memory_file(opening, stdin)
         out, into = os.pipe()
         opening.callback(os.close, out)
         try:
@@ -96,15 +92,18 @@ def active_layers() -> tuple[str, ...]:
 
 def probe() -> tuple[Layer, ...]:
     """Try every layer once and say what came of it."""
-    return (
-        _layer("bubblewrap", bubblewrap.refusal(), "own pid, mount, ipc and network namespaces"),
+    bare = bubblewrap.refusal()
+    layers = (
+        _layer("bubblewrap", bare, "own pid, mount, ipc and network namespaces"),
         _layer("user", None if bubblewrap.has_own_user() else _NO_USER, "own user namespace"),
         _layer("seccomp", _seccomp_refusal(), "system calls filtered, no new processes"),
         _layer("cgroup", cgroup.refusal(), "memory and tasks limited, killed as one"),
         _layer("rlimits", None, "core dumps off, files, descriptors and data limited"),
     )
+    return layers if bare is None else (*layers, _layer("landlock", _landlock_refusal(), _WRITES))
 
 
+_WRITES = "writes only below named folders, other processes out of reach"
 _NO_USER = "needs bubblewrap and user namespaces (sysctl user.max_user_namespaces above 0)"
 
 
@@ -120,6 +119,10 @@ def _seccomp_refusal() -> str | None:
     except OSError as error:
         return f"/proc/self/status cannot be read: {error}"
     return None if "Seccomp:" in status else "the kernel is built without CONFIG_SECCOMP_FILTER"
+
+
+def _landlock_refusal() -> str | None:
+    return None if landlock.version() else "the kernel is built or started without Landlock"
 
 
 def _with_readable(grants: Grants, cwd: Path) -> Grants:

@@ -193,7 +193,7 @@ class Subject:
             raise self._failure(reason, f"{what}: {said}" if said else what)
         if answer:
             raise self._failure(
-                Reason.PROTOCOL_VIOLATED, f"answered with {len(answer)} bytes that mean nothing"
+                Reason.PROTOCOL_VIOLATED, "answered with something else than the token's number"
             )
         raise self._death()
 
