@@ -26,7 +26,7 @@ from gpu_runner.languages.toolchain import (
 )
 from gpu_runner.problem import DType, Problem
 
-_POINTERS = {
+POINTERS = {
     DType.FLOAT64: "*fp64",
     DType.FLOAT32: "*fp32",
     DType.FLOAT16: "*fp16",
@@ -99,7 +99,7 @@ def kernel_requests(
 ) -> dict[str, dict[str, object]] | BuildRefused:
     """Return types of the passed parameters, in order, and the warps of every planned kernel."""
     types: dict[str, str] = {
-        **{t.name: _POINTERS[t.dtype] for t in (*problem.inputs, *problem.outputs)},
+        **{t.name: POINTERS[t.dtype] for t in (*problem.inputs, *problem.outputs)},
         **{axis.name: "i64" for axis in problem.axes},
         **{s.name: "i64" if s.kind == "int" else "fp64" for s in problem.scalars},
         "workspace": "*u8",

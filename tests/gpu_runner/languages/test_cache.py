@@ -17,6 +17,7 @@ from gpu_runner.languages.cache import (
     remove_tree,
 )
 from tests.builders import make_candidate, make_problem
+from tests.gpu_runner.languages.outcomes import built
 
 
 def make_identity(*, problem=None, candidate=None, **changes):
@@ -259,11 +260,11 @@ def test_trusted_baseline_may_fill_its_compile_cache_without_damage(tmp_path):
         (scratch / "inductor").mkdir()
         return Made(seconds=0.1)
 
-    artefact = cached_build(tmp_path, identity, candidate, make)
+    artefact = built(cached_build(tmp_path, identity, candidate, make))
     assert artefact.writable == (artefact.path / "inductor",)
     (artefact.path / "inductor" / "kernel.so").write_text("compiled at the first call")
 
-    assert cached_build(tmp_path, identity, candidate, make).is_cached
+    assert built(cached_build(tmp_path, identity, candidate, make)).is_cached
 
 
 def test_remove_tree_does_not_follow_links(tmp_path):

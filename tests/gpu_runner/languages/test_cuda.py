@@ -6,6 +6,7 @@ from gpu_runner.candidate import Language, Launch, LaunchPlan, Source
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import build, cuda, missing_toolchain
 from tests.builders import make_candidate, make_problem
+from tests.gpu_runner.languages.outcomes import built
 
 TIMEOUT_S = 60.0
 KERNEL = """
@@ -95,8 +96,10 @@ def test_architecture_is_the_one_asked_for(cache, arch):
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc on PATH")
 def test_nvcc_gives_the_same_kernel(cache):
-    artefact = cuda.build_cuda(
-        make_problem(), make_cuda(), cache=cache, timeout_s=TIMEOUT_S, uses_nvrtc=False
+    artefact = built(
+        cuda.build_cuda(
+            make_problem(), make_cuda(), cache=cache, timeout_s=TIMEOUT_S, uses_nvrtc=False
+        )
     )
     assert artefact.compiler.startswith("nvcc ")
     assert artefact.entry.read_bytes()[:4] == b"\x7fELF"

@@ -1,6 +1,7 @@
 import ctypes
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,13 +145,13 @@ def test_bf16_rounds_to_nearest_ties_to_even(conversions, values):
 )
 @pytest.mark.parametrize("role", ["axis", "tensor", "scalar"])
 def test_reserved_name_is_refused_by_name(name, role):
-    changes = {
+    cases: dict[str, dict[str, Any]] = {
         "axis": {"axes": (*make_problem().axes, Axis(name=name, kind="var"))},
         "tensor": {"outputs": (Tensor(name=name, shape=("B",), dtype=DType.FLOAT32),)},
         "scalar": {"scalars": (Scalar(name=name),)},
-    }[role]
+    }
     with pytest.raises(DefinitionError, match=f"name '{name}' is reserved.*rename"):
-        problem_header(make_problem(**changes))
+        problem_header(make_problem(**cases[role]))
 
 
 def test_helpers_appear_only_where_a_tensor_needs_them():

@@ -4,6 +4,7 @@ from gpu_runner.candidate import Language, Source
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import Artefact, build
 from tests.builders import make_candidate, make_problem
+from tests.gpu_runner.languages.outcomes import refused_by
 
 TIMEOUT_S = 60.0
 
@@ -90,7 +91,7 @@ def test_traceback_shows_the_line_without_our_paths(cache):
 
 def test_endless_import_is_stopped(cache):
     candidate = make_candidate(language=Language.PYTHON, text="while True: pass\n")
-    refused = build(make_problem(), candidate, cache=cache, timeout_s=1.0)
+    refused = refused_by(build(make_problem(), candidate, cache=cache, timeout_s=1.0))
     assert refused.reason is Reason.BUILD_TIMED_OUT
 
 

@@ -5,10 +5,11 @@ import pytest
 from gpu_runner.candidate import Language, Launch, LaunchPlan
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import BuildRefused, build, missing_toolchain
-from gpu_runner.languages.triton import kernel_requests
+from gpu_runner.languages.triton import POINTERS, kernel_requests
 from gpu_runner.languages.triton_compile import counters_in
 from gpu_runner.problem import DType, Scalar, Tensor
 from tests.builders import make_candidate, make_problem
+from tests.gpu_runner.languages.outcomes import built, refused_by
 
 KERNEL = """
 import triton
@@ -66,7 +67,7 @@ def test_types_follow_from_the_problem():
 def test_every_element_type_has_a_pointer_type(dtype):
     problem = make_problem(inputs=(Tensor(name="x", shape=("B",), dtype=dtype),))
     requests = kernel_requests(problem, make_triton(make_launch(arguments=("x",))))
-    assert requests["softmax"]["types"][0].startswith("*")
+    assert requests == {"softmax": {"types": [POINTERS[dtype]], "warps": 4}}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_every_element_type_has_a_pointer_type(dtype):
 )
 def test_warps_are_the_threads_of_the_block_over_32(block, warps):
     requests = kernel_requests(make_problem(), make_triton(make_launch(block=block)))
-    assert requests["softmax"]["warps"] == warps
+    assert requests == {"softmax": {"types": ["*fp32", "*fp32", "i64"], "warps": warps}}
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,9 @@ def test_launch_that_cannot_be_compiled_is_refused(changes, said):
 def test_one_kernel_is_launched_in_one_way():
     twice = make_triton(make_launch(), make_launch(grid=("1", "1", "1")))
     differently = make_triton(make_launch(), make_launch(block=("256", "1", "1")))
-    assert list(kernel_requests(make_problem(), twice)) == ["softmax"]
-    assert "differ" in kernel_requests(make_problem(), differently).message
+    once = kernel_requests(make_problem(), make_triton())
+    assert kernel_requests(make_problem(), twice) == once
+    assert "differ" in refused_by(kernel_requests(make_problem(), differently)).message
 
 
 def test_counters_are_named_by_kernel():
@@ -111,7 +113,7 @@ def test_counters_are_named_by_kernel():
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a", "sm_100a"])
 def test_kernel_becomes_a_cubin(tmp_path, arch):
     candidate = make_triton(flags=(f"--gpu-architecture={arch}",))
-    artefact = build(make_problem(), candidate, cache=tmp_path, timeout_s=120.0)
+    artefact = built(build(make_problem(), candidate, cache=tmp_path, timeout_s=120.0))
     index = json.loads(artefact.entry.read_text())
     assert index["softmax"]["types"] == ["*fp32", "*fp32", "i64"]
     assert (artefact.path / "softmax.cubin").read_bytes()[:4] == b"\x7fELF"
@@ -128,7 +130,8 @@ def test_kernel_becomes_a_cubin(tmp_path, arch):
     ],
 )
 def test_module_that_does_not_compile_is_refused(tmp_path, text, said):
-    refused = build(make_problem(), make_triton(text=text), cache=tmp_path, timeout_s=120.0)
+    outcome = build(make_problem(), make_triton(text=text), cache=tmp_path, timeout_s=120.0)
+    refused = refused_by(outcome)
     assert refused.reason is Reason.COMPILE_FAILED
     assert said in refused.log_tail
 
@@ -136,5 +139,5 @@ def test_module_that_does_not_compile_is_refused(tmp_path, text, said):
 @needs_triton
 def test_flags_and_sources_are_checked(tmp_path):
     flagged = make_triton(flags=("--use_fast_math",))
-    refused = build(make_problem(), flagged, cache=tmp_path, timeout_s=120.0)
+    refused = refused_by(build(make_problem(), flagged, cache=tmp_path, timeout_s=120.0))
     assert refused.reason is Reason.FLAG_NOT_ALLOWED
