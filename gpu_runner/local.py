@@ -31,7 +31,6 @@ from gpu_runner.records import Environment
 logger = logging.getLogger(__name__)
 
 _PREFIX = "kernelpilot-"
-_OWNER_PATIENCE_S = 15.0
 _STOP_S = 1.5
 _EARLY_S = 5.0
 _MOST_EARLY_ENDS = 4
@@ -59,6 +58,8 @@ class LocalPlan:
     """Short, for a worker's name is free again only after 2.5 beats; two wake-ups a second are
     the price on a machine that measures."""
     lease_s: float = 20.0
+    owner_patience_s: float = 15.0
+    """How long to wait for the end of an earlier pool of the same state."""
     patience_s: float = 60.0
     """Without a broker or a worker for so long, a job ends as `Unserved(runner_lost)`."""
 
@@ -93,7 +94,8 @@ class LocalPool:
         """
         (self._state / "logs").mkdir(parents=True, exist_ok=True)
         path = self._state / "pool.lock"
-        self._lock = await asyncio.to_thread(lock_file, path, patience_s=_OWNER_PATIENCE_S)
+        patience_s = self._plan.owner_patience_s
+        self._lock = await asyncio.to_thread(lock_file, path, patience_s=patience_s)
         try:
             endpoint = self._make_endpoint()
             self._client = BusClient(endpoint, patience_s=self._plan.patience_s)

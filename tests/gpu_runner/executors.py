@@ -3,6 +3,7 @@
 Named as `tests.gpu_runner.executors:obey`; it runs in real children of real workers.
 """
 
+import asyncio
 import ctypes
 import errno
 import json
@@ -30,6 +31,23 @@ def make_built(job_id: str = "job", **changes) -> Built:
     """What `obey` answers."""
     values = {"artefact_digest": "a" * 64, "compiler": "none", "seconds": 0.0, "is_cached": False}
     return Built(**{"job_id": job_id, **values, **changes})
+
+
+async def until(is_true, *, patience_s=20.0):
+    """Wait for a condition; a test that waits in vain fails here."""
+    give_up_s = time.monotonic() + patience_s
+    while not is_true():
+        assert time.monotonic() < give_up_s, "waited in vain"
+        await asyncio.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def executions(workspace: Path, event: str = "finished") -> list[str]:
@@ -114,6 +132,10 @@ def surrogate(job, workspace, rest):
     raise OSError(errno.EIO, "bad name", "\udcff")
 
 
+def tell_variable(job, workspace, rest):
+    return make_built(job.job_id, compiler=os.environ.get(rest, "(unset)"))
+
+
 def once_killed(job, workspace, rest):
     """Die of SIGKILL the first time."""
     mark = workspace / f"{job.job_id}.mark"
@@ -139,4 +161,5 @@ ORDERS = {
     "much": say_much,
     "surrogate": surrogate,
     "once-killed": once_killed,
+    "variable": tell_variable,
 }

@@ -1,0 +1,180 @@
+"""The broker's shell: sockets, bytes that are no message, epochs."""
+
+import os
+import subprocess
+import sys
+import zmq
+
+import pytest
+
+from gpu_runner import wire
+from gpu_runner.broker import Broker, next_epoch
+from gpu_runner.endpoint import check_endpoint
+from gpu_runner.errors import PoolError
+from gpu_runner.wire import MAGIC, Refusal
+from tests.gpu_runner.bus_threads import PLAN, Peer, serving
+from tests.gpu_runner.executors import make_built, make_job
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    return f"ipc://{tmp_path}/bus"
+
+
+def test_a_job_travels_from_client_to_worker_and_back(endpoint):
+    with serving(endpoint), Peer(endpoint) as worker, Peer(endpoint, wire.TO_CLIENT) as client:
+        worker.say_hello()
+        client.send(wire.Submit(job=make_job()))
+        assert isinstance(client.receive(), wire.Submitted)
+        lease = worker.receive_until(wire.Lease)
+        assert lease.job == make_job()
+        worker.send(wire.Done(token=lease.token, outcome=make_built()))
+        assert client.receive() == wire.Result(outcome=make_built())
+        assert worker.receive_until(wire.Ack).is_accepted
+
+
+def test_a_broker_on_tcp_tells_its_port():
+    with serving("tcp://127.0.0.1:*") as broker:
+        assert broker.endpoint.startswith("tcp://127.0.0.1:")
+        with Peer(broker.endpoint) as worker:
+            assert worker.say_hello().epoch == 1
+
+
+def test_what_is_no_message_is_answered_and_the_next_one_served(endpoint):
+    with serving(endpoint), Peer(endpoint, wire.TO_CLIENT) as client:
+        for frames in ((MAGIC, b"\xff\xfe"), (MAGIC, b"[" * 100_000), (MAGIC,), (MAGIC, b"", b"")):
+            client.send_frames(*frames)
+            assert client.receive().code is Refusal.MALFORMED
+        client.send_frames(b"kp/9", b"{}")
+        refused = client.receive()
+        assert (refused.code, "install one version" in refused.message) == (Refusal.PROTOCOL, True)
+        client.send(wire.Describe())
+        assert client.receive() == wire.Described(workers=0)
+
+
+def test_a_frame_beyond_the_limit_is_cut_off_and_others_are_served(endpoint):
+    with serving(endpoint), Peer(endpoint, wire.TO_CLIENT) as good:
+        with Peer(endpoint, wire.TO_CLIENT) as bad:
+            bad.send_frames(MAGIC, b" " * (wire.MOST_BYTES + 1))
+            good.send(wire.Describe())
+            assert isinstance(good.receive(), wire.Described)
+            bad.socket.setsockopt(zmq.RCVTIMEO, 100)
+            with pytest.raises(zmq.Again):
+                bad.receive()
+
+
+def test_an_outcome_for_a_client_that_left_stops_nothing(endpoint):
+    with serving(endpoint), Peer(endpoint) as worker:
+        worker.say_hello()
+        with Peer(endpoint, wire.TO_CLIENT) as client:
+            client.send(wire.Submit(job=make_job()))
+            lease = worker.receive_until(wire.Lease)
+        worker.send(wire.Done(token=lease.token, outcome=make_built()))
+        assert worker.receive_until(wire.Ack).is_accepted
+        worker.send(wire.Beat(seq=1))
+        assert worker.receive_until(wire.Pong).seq == 1
+
+
+def test_a_lease_expires_while_nobody_speaks(endpoint):
+    from dataclasses import replace
+
+    with (
+        serving(endpoint, replace(PLAN, beat_s=0.05, lease_s=0.3)),
+        Peer(endpoint) as worker,
+        Peer(endpoint, wire.TO_CLIENT) as client,
+    ):
+        worker.say_hello()
+        client.send(wire.Submit(job=make_job()))
+        first = worker.receive_until(wire.Lease)
+        with Peer(endpoint) as heir:
+            heir.socket.setsockopt(zmq.RCVTIMEO, 50)
+            lease = None
+            while lease is None:
+                heir.send(
+                    wire.Hello(
+                        worker="w2", incarnation="1" * 16, environment=_environment(), seq=0
+                    )
+                )
+                try:
+                    lease = heir.receive_until(wire.Lease)
+                except zmq.Again:
+                    continue
+            assert lease.token > first.token
+
+
+def _environment():
+    from tests.builders import make_environment
+
+    return make_environment()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["tcp://0.0.0.0:7766", "tcp://192.168.1.5:7766", "tcp://*:7766", "tcp://example.org:7766"],
+)
+def test_a_broker_listens_on_loopback_only(endpoint):
+    with pytest.raises(PoolError, match="not loopback and peers are not authenticated"):
+        Broker(endpoint, PLAN)
+
+
+@pytest.mark.parametrize("endpoint", ["", "bus", "udp://127.0.0.1:1", "ipc://", "tcp://127.0.0.1"])
+def test_an_endpoint_that_is_none_is_named(endpoint):
+    with pytest.raises(PoolError, match="ipc://PATH"):
+        Broker(endpoint, PLAN)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ipc:///tmp/x", "tcp://127.0.0.1:1", "tcp://[::1]:*", "tcp://localhost:7766"]
+)
+def test_loopback_endpoints_are_accepted(endpoint):
+    assert check_endpoint(endpoint) == endpoint
+
+
+def test_a_socket_path_too_long_is_said():
+    with pytest.raises(PoolError, match="longer than 107 bytes"):
+        Broker(f"ipc:///tmp/{'x' * 120}", PLAN)
+
+
+def test_an_address_in_use_is_said():
+    with serving("tcp://127.0.0.1:*") as broker:
+        with pytest.raises(PoolError, match="is another broker there"):
+            Broker(broker.endpoint, PLAN)
+
+
+NEXT = "import sys, pathlib; from gpu_runner.broker import next_epoch;"
+
+
+def epochs_of_a_process(state, count=1):
+    code = f"{NEXT} print(next_epoch(pathlib.Path(sys.argv[1])))"
+    run = [sys.executable, "-c", code, str(state)]
+    return [int(subprocess.run(run, check=True, capture_output=True).stdout) for _ in range(count)]
+
+
+def test_epochs_grow_over_restarts(tmp_path):
+    assert epochs_of_a_process(tmp_path, 2) == [1, 2]
+    (tmp_path / "epoch").write_text("not a number")
+    (damaged,) = epochs_of_a_process(tmp_path)
+    assert damaged > 1_700_000_000
+
+
+def test_one_broker_at_a_time_has_a_state_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_runner.broker._LOCK_PATIENCE_S", 0.05)
+    assert next_epoch(tmp_path) == 1
+    with pytest.raises(PoolError, match=f"in use by process {os.getpid()}"):
+        next_epoch(tmp_path)
+
+
+def test_an_epoch_beyond_its_bits_is_refused(tmp_path):
+    (tmp_path / "epoch").write_text(str(2**31 - 1))
+    with pytest.raises(PoolError, match="delete it when no worker is alive"):
+        next_epoch(tmp_path)
+
+
+def test_a_state_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PoolError, match="cannot keep the epoch"):
+        next_epoch(tmp_path / "file" / "state")
+
+
+def test_without_a_state_the_clock_serves():
+    assert next_epoch(None) > 1_700_000_000

@@ -1,0 +1,171 @@
+"""The client against a real broker: loss, restarts, refusals, patience."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from gpu_runner import wire
+from gpu_runner.client import BusClient
+from gpu_runner.errors import PoolError
+from gpu_runner.wire import MAGIC, MOST_BYTES
+from tests.builders import make_environment
+from tests.gpu_runner.bus_threads import Peer, serving
+from tests.gpu_runner.executors import make_built, make_job
+
+
+@pytest.fixture
+def endpoint(tmp_path):
+    return f"ipc://{tmp_path}/bus"
+
+
+@pytest.fixture
+async def client(endpoint):
+    client = BusClient(endpoint, patience_s=20.0)
+    yield client
+    await client.close()
+
+
+def serve(endpoint, count):
+    """A worker that answers `count` jobs; returns their ids."""
+    with Peer(endpoint) as worker:
+        worker.say_hello()
+        ids = []
+        for _ in range(count):
+            lease = worker.receive_until(wire.Lease)
+            ids.append(lease.job.job_id)
+            outcome = make_built(lease.job.job_id)
+            worker.send(wire.Done(token=lease.token, outcome=outcome))
+            worker.receive_until(wire.Ack)
+        return ids
+
+
+async def test_many_jobs_are_in_flight_and_each_gets_its_own_outcome(endpoint, client):
+    with serving(endpoint):
+        runs = [asyncio.create_task(client.run(make_job(f"job-{i}"))) for i in range(20)]
+        await asyncio.to_thread(serve, endpoint, 20)
+        assert await asyncio.gather(*runs) == [make_built(f"job-{i}") for i in range(20)]
+
+
+async def test_two_callers_of_one_job_share_it(endpoint, client):
+    with serving(endpoint):
+        runs = [asyncio.create_task(client.run(make_job())) for _ in range(2)]
+        assert await asyncio.to_thread(serve, endpoint, 1) == ["job"]
+        assert await asyncio.gather(*runs) == [make_built()] * 2
+
+
+async def test_a_broker_that_comes_late_is_found(endpoint, client):
+    run = asyncio.create_task(client.run(make_job()))
+    await asyncio.sleep(0.2)
+    with serving(endpoint):
+        await asyncio.to_thread(serve, endpoint, 1)
+        assert await run == make_built()
+
+
+async def test_a_restarted_broker_is_given_the_job_again(endpoint, client):
+    with serving(endpoint):
+        run = asyncio.create_task(client.run(make_job()))
+        with Peer(endpoint) as worker:
+            worker.say_hello()
+            await asyncio.to_thread(worker.receive_until, wire.Lease)
+    with serving(endpoint):
+        await asyncio.to_thread(serve, endpoint, 1)
+        assert await run == make_built()
+
+
+async def test_without_a_broker_patience_ends(endpoint):
+    client = BusClient(endpoint, patience_s=0.1)
+    outcome = await client.run(make_job())
+    with pytest.raises(PoolError, match=f"no broker answered at {endpoint}"):
+        await client.environment()
+    await client.close()
+    assert (outcome.cause, outcome.is_retryable) == ("runner_lost", True)
+    assert f"start one with: kernelpilot-runner broker --endpoint {endpoint}" in outcome.message
+
+
+async def test_without_a_worker_patience_ends(endpoint):
+    client = BusClient(endpoint, patience_s=0.1)
+    with serving(endpoint):
+        outcome = await client.run(make_job())
+        with pytest.raises(PoolError, match="no worker was registered"):
+            await client.environment()
+    await client.close()
+    assert "no worker was registered" in outcome.message
+
+
+async def test_the_environment_is_awaited_until_a_worker_is_there(endpoint, client):
+    with serving(endpoint):
+        asked = asyncio.create_task(client.environment())
+        await asyncio.sleep(0.05)
+        with Peer(endpoint) as worker:
+            worker.say_hello()
+            assert await asked == make_environment()
+            assert await client.environment() == make_environment()
+
+
+async def test_cancelling_the_last_caller_cancels_the_job(endpoint, client):
+    with serving(endpoint), Peer(endpoint) as worker:
+        worker.say_hello()
+        runs = [asyncio.create_task(client.run(make_job())) for _ in range(2)]
+        await asyncio.to_thread(worker.receive_until, wire.Lease)
+        for run in runs:
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+        abort = await asyncio.to_thread(worker.receive_until, wire.Abort)
+        assert abort.job_id == "job"
+
+
+async def test_one_id_for_two_jobs_is_refused_here_and_by_the_broker(endpoint, client):
+    with serving(endpoint):
+        run = asyncio.create_task(client.run(make_job()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(PoolError, match="awaited here for another job"):
+            await client.run(make_job(order="sleep 1"))
+        other = BusClient(endpoint)
+        with pytest.raises(PoolError, match="in use for another job"):
+            await other.run(make_job(order="sleep 1"))
+        await other.close()
+        run.cancel()
+
+
+async def test_a_job_too_large_for_the_wire_is_refused_at_once(client):
+    parts = tuple({"path": f"s{i}.cpp", "text": "x" * (512 * 1024)} for i in range(40))
+    job = make_job()
+    candidate = type(job.candidate)(language="cpp", sources=parts)
+    with pytest.raises(PoolError, match=f"larger than the job bus carries \\({MOST_BYTES}\\)"):
+        await client.run(make_job().model_copy(update={"candidate": candidate}))
+
+
+async def test_a_broker_of_another_protocol_ends_the_wait(endpoint, client):
+    import zmq
+
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as stranger:
+        stranger.bind(endpoint)
+        run = asyncio.create_task(client.run(make_job()))
+        peer, *_ = await asyncio.to_thread(stranger.recv_multipart)
+        stranger.send_multipart([peer, MAGIC, b"nonsense"])
+        stranger.send_multipart([peer, b"kp/9", b"{}"])
+        with pytest.raises(PoolError, match="install one version"):
+            await run
+
+
+async def test_closing_ends_every_wait(endpoint, client):
+    run = asyncio.create_task(client.run(make_job()))
+    asked = asyncio.create_task(client.environment())
+    await asyncio.sleep(0.05)
+    await client.close()
+    for waiting in (run, asked):
+        with pytest.raises(PoolError, match="closed"):
+            await waiting
+    with pytest.raises(PoolError, match="closed"):
+        await client.run(make_job())
+    await client.close()
+
+
+def test_the_client_imports_nothing_heavy():
+    code = "import sys, gpu_runner.client; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in run.stdout.split()}
+    assert not loaded & {"torch", "langgraph", "chromadb", "numpy", "optuna", "anthropic"}
