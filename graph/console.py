@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gpu_runner.records import Verdict
+from gpu_runner.records import Decision, Verdict
 from graph.events import AnyEvent, RunStarted
 from graph.ledger import RunResult
 from graph.progress import Progress, clock, describe
@@ -97,12 +97,12 @@ class RunConsole:
 
 def print_result(console: Console, result: RunResult, run_dir: str) -> None:
     """Print the summary table of a run and where things are."""
-    if result.best:
-        console.print(result_table(result))
-    elif result.best_attempt:
-        console.print(f"{result.best_attempt} was promoted; its final claim was not made")
-    else:
+    for decision in result.best:
+        console.print(claim_table(decision, result.best_attempt or ""))
+    if not result.best_attempt:
         console.print("no candidate was promoted: the baseline stays")
+    elif not result.best:
+        console.print(f"{result.best_attempt} was promoted; its final claim was not made")
     lines = (
         ("exit", f"{result.exit_reason.value}: {result.message}"),
         ("effort", _effort(result)),
@@ -115,26 +115,23 @@ def print_result(console: Console, result: RunResult, run_dir: str) -> None:
             console.print(f"{name:>14}  {value}", markup=False, highlight=False, soft_wrap=True)
 
 
-def result_table(result: RunResult) -> Table:
-    """Return the final kernel against every baseline: over W, then workload by workload."""
-    table = Table(title=f"{result.best_attempt}: claims made after it was selected")
-    for heading in ("against", "workload", "verdict"):
-        table.add_column(heading)
-    for heading in ("speed-up", "interval", "kernel us", "baseline us"):
-        table.add_column(heading, justify="right")
-    for decision in result.best:
-        rows = [("all (weighted)", decision.overall), *decision.workloads.items()]
-        for name, comparison in rows:
-            table.add_row(
-                decision.against,
-                name,
-                Text(comparison.verdict.value, style=_STYLES.get(comparison.verdict, "")),
-                f"{comparison.speedup:.2f}x",
-                f"[{comparison.low:.2f}, {comparison.high:.2f}]".replace("[", "\\["),
-                f"{comparison.candidate_us:.1f}",
-                f"{comparison.against_us:.1f}",
-            )
-        table.add_section()
+def claim_table(decision: Decision, attempt_id: str) -> Table:
+    """Return the final kernel against one baseline: over W, then workload by workload."""
+    table = Table(title=f"{attempt_id} vs {decision.against}", title_justify="left")
+    table.add_column("workload", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("speed-up", "low", "high", "kernel us", "base us"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, comparison in (("over W", decision.overall), *decision.workloads.items()):
+        table.add_row(
+            name,
+            Text(comparison.verdict.value, style=_STYLES.get(comparison.verdict, "")),
+            f"{comparison.speedup:.2f}x",
+            f"{comparison.low:.2f}",
+            f"{comparison.high:.2f}",
+            f"{comparison.candidate_us:.1f}",
+            f"{comparison.against_us:.1f}",
+        )
     return table
 
 

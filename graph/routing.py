@@ -4,6 +4,7 @@ Numbers and reasons are put into the state by nodes; here they only choose. Each
 literal (or the `Send`s of a fan-out), so the drawn graph is complete.
 """
 
+from itertools import count
 from typing import Literal
 
 from gpu_runner.records import Verdict
@@ -39,18 +40,19 @@ def repairs(state: RunState, most: int) -> tuple[Order, ...]:
     times a round. A candidate that was built once is a row of the ledger, so its repair has an
     attempt id of its own; a malformed reply is none, and its id is used again.
     """
+    broken = [lane for lane in current(state) if lane.repair < most]
+    numbers = count(state["issued"] + 1)
     return tuple(
         Order(
             round=lane.round,
             lane=lane.lane,
-            attempt_id=attempt_name(state["issued"] + lane.lane + 1)
-            if lane.status == "rejected"
-            else lane.attempt_id,
+            attempt_id=attempt_name(next(numbers)) if is_row else lane.attempt_id,
             repair=lane.repair + 1,
-            repair_of=lane.attempt_id if lane.status == "rejected" else "",
+            repair_of=lane.attempt_id if is_row else "",
         )
-        for lane in current(state)
-        if lane.repair < most and lane.status in {"undrafted", "rejected"}
+        for lane in broken
+        for is_row in [lane.status == "rejected"]
+        if is_row or lane.status == "undrafted"
     )
 
 

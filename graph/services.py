@@ -167,8 +167,9 @@ class Services:
     @asynccontextmanager
     async def stage(self, name: str, state: RunState, at: object = "") -> AsyncIterator[None]:
         """Log the beginning and the end of a node's work."""
-        key = f"{name}:{state['round']}:{at}"
-        self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=state["round"]))
+        number = state["round"] - 1 if state["exit_reason"] else state["round"]
+        key = f"{name}:{number}:{at}"
+        self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=number))
         started = time.monotonic()
         yield
         seconds = round(time.monotonic() - started, 3)

@@ -61,8 +61,8 @@ class Lane(Message):
 def merge_lanes(old: dict[str, Lane], new: dict[str, Lane]) -> dict[str, Lane]:
     """Reduce concurrent updates: the later round wins whole, within a round each lane by itself."""
     latest = max((lane.round for lane in (*old.values(), *new.values())), default=0)
-    kept = {key: lane for key, lane in {**old, **new}.items() if lane.round == latest}
-    return dict(sorted(kept.items()))
+    kept = [(k, v) for lanes in (old, new) for k, v in lanes.items() if v.round == latest]
+    return dict(sorted(dict(kept).items()))
 
 
 class RunState(TypedDict):

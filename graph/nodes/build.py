@@ -7,7 +7,7 @@ from langgraph.runtime import Runtime
 from gpu_runner.jobs import Build, Built, Rejected, Unserved
 from graph.ledger import AttemptOutcome
 from graph.nodes.common import unexpected
-from graph.routing import attempt_number, having
+from graph.routing import attempt_number, current, having
 from graph.rows import draft_of, step_id, write_row
 from graph.services import Services
 from graph.state import Lane, RunState, Update
@@ -20,10 +20,10 @@ async def build(state: RunState, runtime: Runtime[Services]) -> Update:
     visit = max((lane.repair for lane in state["lanes"].values()), default=0)
     async with services.stage("build", state, at=visit):
         built = await asyncio.gather(*(_build(services, state, lane) for lane in drafted))
-        numbers = [attempt_number(lane.attempt_id) for lane in built]
+        given = [attempt_number(lane.attempt_id) for lane in current(state)]
         return Update(
             lanes={str(lane.lane): lane for lane in built},
-            issued=max([state["issued"], *numbers]),
+            issued=max([state["issued"], *given]),
         )
 
 

@@ -1,0 +1,143 @@
+"""What may still be spent."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpu_runner.records import TimingPlan
+from graph.budget import (
+    CLOSING_S,
+    LEAST_JOB_S,
+    MOST_VARIANTS,
+    Pace,
+    Spent,
+    exhausted,
+    fit_plan,
+    job_timeout,
+    left,
+    reserve,
+)
+from graph.ledger import ExitReason
+from graph.target import Budget
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "reserve_s", "reason"),
+    [
+        ({"rounds": 3}, {"rounds": 2}, 0.0, None),
+        ({"rounds": 3}, {"rounds": 3}, 0.0, ExitReason.BUDGET_ROUNDS),
+        ({"rounds": 3}, {"rounds": 4}, 0.0, ExitReason.BUDGET_ROUNDS),
+        ({"wall_s": 300.0}, {"wall_s": 100.0}, 60.0, None),
+        ({"wall_s": 300.0}, {"wall_s": 239.0}, 60.0, ExitReason.BUDGET_WALL),
+        ({"wall_s": 300.0}, {"wall_s": 400.0}, 60.0, ExitReason.BUDGET_WALL),
+        ({"tokens": 1000}, {"tokens": 999}, 0.0, None),
+        ({"tokens": 1000}, {"tokens": 1000}, 0.0, ExitReason.BUDGET_TOKENS),
+        ({"usd": 2.0}, {"usd": 1.99}, 0.0, None),
+        ({"usd": 2.0}, {"usd": 2.01}, 0.0, ExitReason.BUDGET_USD),
+        ({"gpu_s": 5.0}, {"job_s": 1.0}, 0.0, None),
+        ({"gpu_s": 5.0}, {"job_s": 4.5}, 0.0, ExitReason.BUDGET_GPU),
+        ({}, {"wall_s": 1e9, "tokens": 10**9, "usd": 1e9, "job_s": 1e9}, 0.0, None),
+    ],
+)
+def test_a_round_begins_only_within_every_limit(limits, spent, reserve_s, reason):
+    assert exhausted(Budget(**limits), Spent(**spent), reserve_s, Pace()) is reason
+
+
+def test_rounds_are_the_first_reason_when_several_limits_are_reached():
+    spent = Spent(rounds=9, wall_s=999, tokens=999)
+    limits = Budget(rounds=9, wall_s=1, tokens=1)
+    assert exhausted(limits, spent, 0.0, Pace()) is ExitReason.BUDGET_ROUNDS
+
+
+def test_a_round_that_could_not_reach_a_verdict_is_not_begun():
+    limits = Budget(wall_s=100)
+    spent = Spent(wall_s=50)
+    assert exhausted(limits, spent, 30, Pace(round_s=30)) is None
+    assert exhausted(limits, spent, 30, Pace(round_s=50)) is ExitReason.BUDGET_WALL
+
+
+def test_without_a_promotion_the_reserve_is_one_claim_as_expected():
+    assert reserve(Budget(), Pace(), 0, 40.0) == pytest.approx(CLOSING_S + 50.0)
+
+
+def test_one_variant_needs_no_map():
+    assert reserve(Budget(), Pace(claim_s=20), 1, 40.0) == pytest.approx(CLOSING_S + 25.0)
+
+
+def test_each_mapped_variant_needs_a_bench_beside_the_final_claim():
+    two = reserve(Budget(), Pace(claim_s=20), 2, 40.0)
+    assert two == pytest.approx(CLOSING_S + 3 * 25.0)
+
+
+def test_only_the_variants_that_are_mapped_are_provided_for():
+    most = reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS, 40.0)
+    assert reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS + 5, 40.0) == most
+
+
+def test_the_reserve_never_takes_more_than_half_of_the_wall_budget():
+    assert reserve(Budget(wall_s=60), Pace(claim_s=500), 3, 40.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limits", "spent", "keep", "expected"),
+    [
+        (120.0, {}, {}, 50.0, 120.0),
+        (120.0, {"wall_s": 300.0}, {"wall_s": 100.0}, 50.0, 120.0),
+        (120.0, {"wall_s": 300.0}, {"wall_s": 200.0}, 50.0, 50.0),
+        (120.0, {"wall_s": 300.0}, {"wall_s": 249.0}, 50.0, None),
+        (120.0, {"gpu_s": 60.0}, {"job_s": 20.0}, 50.0, 40.0),
+        (120.0, {"gpu_s": 60.0}, {"job_s": 59.0}, 50.0, None),
+        (1.0, {}, {}, 0.0, None),
+    ],
+)
+def test_a_jobs_timeout_is_cut_to_what_is_left(wanted, limits, spent, keep, expected):
+    assert job_timeout(wanted, Budget(**limits), Spent(**spent), keep) == expected
+
+
+@given(
+    wanted=st.floats(2, 1000),
+    wall=st.floats(1, 10_000),
+    spent=st.floats(0, 20_000),
+    keep=st.floats(0, 1000),
+)
+def test_no_job_is_started_that_the_wall_clock_cannot_hold(wanted, wall, spent, keep):
+    allowed = job_timeout(wanted, Budget(wall_s=wall), Spent(wall_s=spent), keep)
+    if allowed is not None:
+        assert LEAST_JOB_S <= allowed <= wanted
+        assert spent + allowed + keep <= wall + 1e-6
+
+
+def test_a_timing_plan_with_time_to_spare_is_left_alone():
+    plan = TimingPlan(sittings=5, most_sittings=8, most_s=3.0)
+    assert fit_plan(plan, 5 * 2 * 3.0, 2) is plan
+
+
+def test_a_timing_plan_short_of_time_loses_time_not_sittings():
+    plan = TimingPlan(sittings=5, most_sittings=8, most_s=3.0, candidate_s=0.25, warmup_s=0.2)
+    fitted = fit_plan(plan, 5.0, 2)
+    assert fitted.sittings == 5
+    assert fitted.most_sittings == 5
+    assert fitted.most_s == pytest.approx(0.5)
+    assert fitted.candidate_s == pytest.approx(0.125)
+    assert fitted.warmup_s == pytest.approx(0.125)
+    assert fitted.pairs == plan.pairs
+
+
+@given(seconds=st.floats(0.1, 1000), series=st.integers(0, 40), sittings=st.integers(1, 8))
+def test_a_fitted_plan_never_measures_more_than_before(seconds, series, sittings):
+    plan = TimingPlan(sittings=sittings, most_sittings=8)
+    fitted = fit_plan(plan, seconds, series)
+    assert fitted.sittings == sittings
+    assert 0 < fitted.most_s <= plan.most_s
+    assert fitted.most_sittings <= plan.most_sittings
+
+
+def test_what_is_left_is_never_negative_and_unlimited_stays_none():
+    limits = Budget(rounds=5, wall_s=10, usd=1)
+    assert left(limits, Spent(rounds=7, wall_s=4, usd=3, tokens=99)).model_dump() == {
+        "rounds": 0,
+        "wall_s": 6.0,
+        "job_s": None,
+        "tokens": None,
+        "usd": 0.0,
+    }

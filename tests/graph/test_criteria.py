@@ -1,0 +1,155 @@
+"""Whether the plan holds, by arithmetic."""
+
+import pytest
+
+from agents.replies import CheckRule
+from gpu_runner.facts import Facts, Roofline
+from gpu_runner.records import Verdict
+from graph import criteria
+from graph.criteria import Ledger
+from graph.ledger import AttemptOutcome
+from tests.graph.builders import (
+    make_admitted,
+    make_attempt,
+    make_check,
+    make_comparison,
+    make_decision,
+    make_plan,
+    make_target,
+)
+
+
+def roofline(workload: str, fraction: float) -> Roofline:
+    return Roofline(
+        workload=workload,
+        time_us=1,
+        required_bytes=1,
+        required_flops=1,
+        bandwidth_bytes_per_s=1,
+        peak_flops_per_s=1,
+        floor_us=1,
+        fraction_reached=fraction,
+        bound="memory",
+    )
+
+
+def make_ledger(*claims, **changes) -> Ledger:
+    promoted = make_attempt(
+        1, outcome=AttemptOutcome.PROMOTED, claims=claims or (make_decision(1.5),)
+    )
+    values = {
+        "target": make_target(),
+        "attempts": (promoted, make_attempt(2)),
+        "incumbent": "a0001",
+        "admission": make_admitted(),
+        "facts": Facts(tier="cpu", roofline=(roofline("small", 0.5), roofline("wide", 0.7))),
+        "plateau_events": ("decision:plateau:r009",),
+    }
+    return Ledger(**{**values, **changes})
+
+
+EMPTY = Ledger(target=make_target())
+
+
+@pytest.mark.parametrize(
+    ("rule", "parameter", "evidence"),
+    [
+        (CheckRule.CORRECT_OVER_W, "", ("a0001",)),
+        (CheckRule.FASTER_THAN_BASELINE, "", ("f" * 16,)),
+        (CheckRule.FASTER_THAN_BASELINE, "torch eager", ("f" * 16,)),
+        (CheckRule.FASTER_THAN_BASELINE, "torch compile", ()),
+        (CheckRule.REACHES_GOAL, "", ("f" * 16,)),
+        (CheckRule.ROOFLINE_REACHED, "0.5", ("a0001",)),
+        (CheckRule.ROOFLINE_REACHED, "0.6", ()),
+        (CheckRule.ROOFLINE_REACHED, "much", ()),
+        (CheckRule.ATTEMPTS_MADE, "2", ("a0001", "a0002")),
+        (CheckRule.ATTEMPTS_MADE, "3", ()),
+        (CheckRule.ATTEMPTS_MADE, "", ()),
+        (CheckRule.WRONG_IS_REJECTED, "", ("softmax-test-admit-t0",)),
+        (CheckRule.NO_REGRESSION, "", ("f" * 16,)),
+        (CheckRule.PLATEAU_RECORDED, "", ("decision:plateau:r009",)),
+    ],
+)
+def test_rules_over_a_full_ledger(rule, parameter, evidence):
+    assert criteria.evidence_for(make_check(rule, parameter), make_ledger()) == evidence
+
+
+@pytest.mark.parametrize("rule", list(CheckRule))
+def test_no_rule_holds_over_an_empty_ledger(rule):
+    assert criteria.evidence_for(make_check(rule, "0"), EMPTY) == ()
+
+
+def test_a_regression_on_one_workload_is_one():
+    slower = make_decision(
+        1.5,
+        workloads={
+            "small": make_comparison(2.0),
+            "wide": make_comparison(0.8, verdict=Verdict.SLOWER),
+        },
+    )
+    check = make_check(CheckRule.NO_REGRESSION)
+    assert criteria.evidence_for(check, make_ledger(slower)) == ()
+
+
+def test_a_claim_that_is_not_faster_is_no_evidence():
+    same = make_decision(1.5, overall=make_comparison(1.5, verdict=Verdict.SAME))
+    check = make_check(CheckRule.FASTER_THAN_BASELINE)
+    assert criteria.evidence_for(check, make_ledger(same)) == ()
+
+
+def test_claims_of_other_attempts_are_not_the_incumbents():
+    ledger = make_ledger(incumbent="a0002")
+    assert criteria.evidence_for(make_check(CheckRule.REACHES_GOAL), ledger) == ()
+
+
+def test_an_admission_that_caught_nothing_is_no_evidence():
+    ledger = make_ledger(admission=make_admitted().model_copy(update={"caught": ()}))
+    assert criteria.evidence_for(make_check(CheckRule.WRONG_IS_REJECTED), ledger) == ()
+
+
+def test_the_roofline_must_be_reached_on_every_public_workload():
+    facts = Facts(tier="cpu", roofline=(roofline("small", 0.9),))
+    check = make_check(CheckRule.ROOFLINE_REACHED, "0.5")
+    assert criteria.evidence_for(check, make_ledger(facts=facts)) == ()
+
+
+@pytest.mark.parametrize(
+    ("speedup", "changes", "is_reached"),
+    [
+        (1.5, {}, True),
+        (1.11, {}, False),  # its low end is below the goal of 1.1
+        (1.5, {"against": "torch compile"}, False),
+        (1.5, {"basis": "feedback"}, False),
+        (1.5, {"overall": make_comparison(1.5, verdict=Verdict.AMBIGUOUS)}, False),
+    ],
+)
+def test_the_goal_needs_a_claims_low_end(speedup, changes, is_reached):
+    claims = (make_decision(speedup, **changes),)
+    assert bool(criteria.goal_evidence(make_target(), claims)) is is_reached
+
+
+YES = make_check(CheckRule.CORRECT_OVER_W)
+NO = make_check(CheckRule.FASTER_THAN_BASELINE, "torch compile")
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "status"),
+    [(YES, YES, "MET"), (YES, NO, "PARTIAL"), (NO, YES, "PARTIAL"), (NO, NO, "NOT_MET")],
+)
+def test_a_criterion_is_met_when_all_its_checks_hold(positive, negative, status):
+    plan = make_plan((positive, negative))
+    (found,) = criteria.evaluate(plan, make_ledger())
+    assert found.status == status
+    assert bool(found.evidence) is (status != "NOT_MET")
+
+
+def test_evidence_is_named_once():
+    (found,) = criteria.evaluate(make_plan((YES, YES)), make_ledger())
+    assert found.evidence == ("a0001",)
+
+
+def test_a_plan_is_complete_when_every_criterion_is_met():
+    ledger = make_ledger()
+    assert criteria.is_complete(criteria.evaluate(make_plan((YES, YES), (YES, YES)), ledger))
+    assert not criteria.is_complete(criteria.evaluate(make_plan((YES, YES), (YES, NO)), ledger))
+    assert not criteria.is_complete(())
