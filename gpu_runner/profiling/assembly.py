@@ -113,11 +113,24 @@ def _edges(entry: int, blocks: Mapping[int, Sequence[Instruction]]) -> dict[int,
         edges[start] = [target] if target is not None and target in blocks else []
         if not ends_here and start in following:
             edges[start].append(following[start])
-    led_to = {target for targets in edges.values() for target in targets}
     # The targets of a jump through a table cannot be read from the code; padding is no target.
-    lost = [s for s in starts if s not in led_to and s != entry and not _is_padding(blocks[s])]
-    edges[entry] = edges[entry] + lost
+    seen = _reached(entry, edges)
+    for start in starts:
+        if start not in seen and not _is_padding(blocks[start]):
+            edges[entry] = [*edges[entry], start]
+            seen |= _reached(start, edges)
     return edges
+
+
+def _reached(start: int, edges: Mapping[int, Sequence[int]]) -> set[int]:
+    seen: set[int] = set()
+    waiting = [start]
+    while waiting:
+        block = waiting.pop()
+        if block not in seen:
+            seen.add(block)
+            waiting += edges[block]
+    return seen
 
 
 def _is_padding(block: Sequence[Instruction]) -> bool:

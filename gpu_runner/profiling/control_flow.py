@@ -17,11 +17,13 @@ def natural_loops(entry: int, successors: Graph) -> dict[int, frozenset[int]]:
     """Return each loop's header with the blocks of the loop, the header included."""
     order = _reverse_postorder(entry, successors)
     predecessors = _predecessors(order, successors)
-    dominators = _dominators(entry, order, predecessors)
+    rank = {block: index for index, block in enumerate(order)}
+    dominators = _dominators(entry, order, rank, predecessors)
     loops: dict[int, set[int]] = {}
     for block in order:
         for header in successors.get(block, ()):
-            if _dominates(header, block, dominators, entry):
+            # A dominator comes no later in this order: most edges need no walk.
+            if rank[header] <= rank[block] and _dominates(header, block, dominators, entry):
                 loops.setdefault(header, {header}).update(_body(header, block, predecessors))
     return {header: frozenset(body) for header, body in loops.items()}
 
@@ -60,10 +62,12 @@ def _predecessors(order: Sequence[int], successors: Graph) -> dict[int, list[int
 
 
 def _dominators(
-    entry: int, order: Sequence[int], predecessors: Mapping[int, Sequence[int]]
+    entry: int,
+    order: Sequence[int],
+    rank: Mapping[int, int],
+    predecessors: Mapping[int, Sequence[int]],
 ) -> dict[int, int]:
     """Return the immediate dominator of every block; the entry's is itself."""
-    rank = {block: index for index, block in enumerate(order)}
     nearest = {entry: entry}
 
     def common(left: int, right: int) -> int:
