@@ -6,6 +6,7 @@ Used for expr axes, constraints, launch plans and guards. Pure.
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 _BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.Add: operator.add,
@@ -59,6 +60,7 @@ def evaluate(text: str, sizes: Mapping[str, int]) -> int:
     return value
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> ast.Expression:
     if len(text) > _LONGEST:
         msg = f"expression of {len(text)} characters; at most {_LONGEST}"

@@ -34,7 +34,8 @@ def admit_job(job: Admit, *, workspace: Path) -> Admitted:
             with blame(name, is_candidate=False):
                 side.wait_ready()
         trusted = {name: _caller(name, side, job.workloads) for name, side in sides.items()}
-        admission = admit(job.problem, job.workloads, trusted)
+        compiled = frozenset(list(trusted)[1:])
+        admission = admit(job.problem, job.workloads, trusted, public_only=compiled)
     return Admitted(
         job_id=job.job_id,
         margins=dict(admission.margins),

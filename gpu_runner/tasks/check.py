@@ -27,8 +27,10 @@ from gpu_runner.tasks.verify import Case, Verifier
 
 _FENCED_ELEMENTS = 1 << 20
 """Shapes up to this many bytes also run flush against unmapped pages."""
-_FRESH_CALLS = 6
+_FRESH_CALLS = 4
 """Calls a public workload on fresh contents of its own profile, near duplicates in between."""
+_HIDDEN_PROFILES = 3
+"""Profiles beside its own that a hidden shape is tried with, drawn by lot for each check."""
 _RMS_ELEMENTS = 4096
 """Fewer elements say little about a root-mean-square error."""
 
@@ -81,6 +83,7 @@ def _places(problem: Problem, workloads: tuple[Workload, ...]) -> tuple[Place, .
 
 def _steps(problem: Problem, places: tuple[Place, ...]) -> tuple[_Step, ...]:
     """Return the cases in a secret order; a near duplicate or repeat follows its original."""
+    lot = random.SystemRandom()
     groups: list[tuple[_Step, ...]] = []
     for index, place in enumerate(places):
         own = place.workload.profile
@@ -90,12 +93,14 @@ def _steps(problem: Problem, places: tuple[Place, ...]) -> tuple[_Step, ...]:
             continue
         near = _Step(place=index, profile=own, kind="near")
         repeat = _Step(place=index, profile=own, kind="repeat")
-        calls = _FRESH_CALLS if place.workload.visibility == "public" else 1
+        is_public = place.workload.visibility == "public"
+        calls = _FRESH_CALLS if is_public else 1
+        others = [p for p in problem.profiles if p != own]
+        if not is_public:
+            others = lot.sample(others, min(_HIDDEN_PROFILES, len(others)))
         groups += [(fresh, near, repeat)] + [(fresh, near)] * (calls - 1)
-        groups += [
-            (_Step(place=index, profile=p, kind="fresh"),) for p in problem.profiles if p != own
-        ]
-    random.SystemRandom().shuffle(groups)
+        groups += [(_Step(place=index, profile=p, kind="fresh"),) for p in others]
+    lot.shuffle(groups)
     return tuple(step for group in groups for step in group)
 
 
