@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from gpu_runner import protocol_doc
 from graph.assemble import assemble
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +46,15 @@ def graph_diagram() -> str:
     )
 
 
+def protocol() -> str:
+    """Return the protocol's text with the tables of messages as the types are now."""
+    return protocol_doc.updated(protocol_doc.DOCUMENT.read_text(encoding="utf-8"))
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/cli.md": command_lines,
     "docs/graph.md": graph_diagram,
+    "gpu_runner/PROTOCOL.md": protocol,
 }
 
 
