@@ -93,13 +93,13 @@ def map_segment(fd: int, is_output: int, offset: int, length: int) -> int:
     """Return the address of a run of pages, mapped between two pages that nobody may touch."""
     page = mmap.PAGESIZE
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    room = checked(_libc.mmap(None, length + 2 * page, 0, private, -1, 0))
+    room = address_of(_libc.mmap(None, length + 2 * page, 0, private, -1, 0))
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if is_output else 0)
     flags = mmap.MAP_SHARED | _MAP_FIXED | _MAP_POPULATE
-    return checked(_libc.mmap(room + page, length, protection, flags, fd, offset))
+    return address_of(_libc.mmap(room + page, length, protection, flags, fd, offset))
 
 
-def checked(address: int) -> int:
+def address_of(address: int) -> int:
     """Return an address mmap gave.
 
     Raises:
@@ -235,38 +235,21 @@ def unplug(names: Sequence[str]) -> torch.library.Library:
         if not found:
             raise ValueError(f"torch {torch.__version__} has no operator {name!r}")
         for schema in found:
-            short = schema.name.removeprefix("aten::")
-            operator = getattr(getattr(torch.ops.aten, short), schema.overload_name or "default")
-            full = f"{short}.{schema.overload_name}" if schema.overload_name else short
+            full = f"{schema.name}.{schema.overload_name}".rstrip(".")
+            own = torch.library.get_kernel(full, "CPU")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it replaces a kernel is what it is for
-                library.impl(full, useless(operator, schema), "CPU")  # type: ignore[no-untyped-call]  # torch's gap
+                library.impl(full, useless(own), "CPU")  # type: ignore[no-untyped-call]  # torch's gap
     return library
 
 
-def useless(operator: Any, schema: Any) -> Callable[..., Any]:
-    """Return a kernel with the operator's signature and result shapes, and no result."""
-    written = [
-        (index, argument.name)
-        for index, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
+def useless(own: Any) -> Callable[..., Any]:
+    """Return a kernel that does what an operator does, and then spoils what came of it."""
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)  # noqa: SLF001 - no public twin
 
     def kernel(*arguments: Any, **named: Any) -> Any:
-        if written:
-            targets = tuple(
-                named[name] if name in named else arguments[index] for index, name in written
-            )
-            for target in targets:
-                spoil(target)
-            return targets[0] if len(targets) == 1 else targets
-        shapes_only = pytree.tree_map_only(
-            torch.Tensor, lambda tensor: tensor.to("meta"), (arguments, named)
-        )
-        result = operator(*shapes_only[0], **shapes_only[1])
-        return pytree.tree_map_only(
-            torch.Tensor, lambda meta: spoil(torch.empty_like(meta, device="cpu")), result
-        )
+        result = own.call_boxed(keys, *arguments, **named)
+        return pytree.tree_map_only(torch.Tensor, spoil, result)
 
     return kernel
 

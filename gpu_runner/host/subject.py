@@ -34,7 +34,7 @@ _HELLO = bytes(8)
 _NUMBER_BYTES = 8
 _PACKET_BYTES = 64
 _STOP_S = 5.0
-_DEATH_S = 2.0
+_DEATH_S = 1.0
 _CODES = {
     b"\x01": (Reason.LOAD_FAILED, "the candidate could not be loaded"),
     b"\x02": (Reason.ENTRY_FAILED, "the entry point failed"),
@@ -149,7 +149,7 @@ class Subject:
     def _greet(self) -> int:
         """Wait for the host program, not yet for the candidate; return its pid as we see it."""
         self._poll(self._deadline - time.monotonic())
-        with suppress(BlockingIOError):
+        with suppress(OSError):
             hello, extra, _, _ = self._channel.recvmsg(
                 _PACKET_BYTES, socket.CMSG_SPACE(_CREDENTIALS.size), socket.MSG_DONTWAIT
             )
@@ -218,15 +218,24 @@ class Subject:
         if freezer.is_dead:
             raise self._death()
         freezer.settle()
-        with suppress(BlockingIOError):
-            self._channel.recv(_PACKET_BYTES, socket.MSG_DONTWAIT)
-            raise self._failure(Reason.PROTOCOL_VIOLATED, "answered more than once")
+        self._refuse_more()
         if self._can_fork and not self._plan.is_trusted:
             others = self._launched.enclosure.pids() - {freezer.pid}
             if others:
                 raise self._failure(
                     Reason.FORKED, f"started {len(others)} other processes; threads are allowed"
                 )
+
+    def _refuse_more(self) -> None:
+        try:
+            more = self._channel.recv(_PACKET_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if more:
+            raise self._failure(Reason.PROTOCOL_VIOLATED, "answered more than once")
+        raise self._death()
 
     def _is_filtered(self, pid: int) -> bool:
         return re.search(r"^Seccomp:\s*2$", _status(pid), re.MULTILINE) is not None

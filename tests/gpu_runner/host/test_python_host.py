@@ -1,0 +1,455 @@
+"""The Python host: its parts in this process, and whole subjects."""
+
+import ctypes
+import os
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpu_runner.errors import SubjectFailed
+from gpu_runner.host import python_host
+from gpu_runner.host.arena import Arena, ArenaMode
+from gpu_runner.host.subject import Subject
+from gpu_runner.jobs import Reason
+from gpu_runner.problem import Axis, DType, Scalar, Tensor
+from tests.builders import SOFTMAX_PYTHON, make_problem, make_workload
+from tests.gpu_runner.host.kernels import POISON, make_plan, write_module
+
+PLAIN = frozenset({"bubblewrap", "landlock", "seccomp", "cgroup", "rlimits"})
+
+
+def deliver(result, *outputs):
+    python_host.deliver(result, outputs)
+
+
+def test_returned_tensor_is_copied():
+    output = torch.zeros(2, 3)
+    deliver(torch.ones(2, 3), output)
+    assert output.eq(1).all()
+
+
+def test_returned_views_are_copied_element_by_element():
+    output = torch.zeros(3, 2)
+    deliver(torch.arange(6.0).reshape(2, 3).t(), output)
+    assert output.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+@pytest.mark.parametrize("container", [tuple, list])
+def test_several_outputs_are_copied_in_order(container):
+    first, second = torch.zeros(2), torch.zeros(3, dtype=torch.int32)
+    deliver(container([torch.ones(2), torch.full((3,), 7, dtype=torch.int32)]), first, second)
+    assert (first.tolist(), second.tolist()) == ([1, 1], [7, 7, 7])
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        (torch.ones(3, 2), "expected torch.float32"),
+        (torch.ones(6), "expected torch.float32"),
+        (torch.ones(1, 1), "expected torch.float32"),
+        (torch.ones(2, 3, dtype=torch.float64), "torch.float64"),
+        (np.ones((2, 3), np.float32), "a ndarray, not a tensor"),
+        (None, "a NoneType, not a tensor"),
+        ((torch.ones(2, 3), torch.ones(2, 3)), "2 values for 1 outputs"),
+        ((), "0 values for 1 outputs"),
+    ],
+)
+def test_other_results_are_misshapen(result, said):
+    with pytest.raises(python_host.Misshapen, match=said):
+        deliver(result, torch.zeros(2, 3))
+
+
+def test_lazy_subclass_gives_what_it_holds():
+    class Lazy(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            raise AssertionError("computed after the fact")
+
+    output = torch.zeros(2)
+    deliver(torch.full((2,), 5.0).as_subclass(Lazy), output)
+    assert output.tolist() == [5, 5]
+
+
+def test_instance_overrides_are_not_called():
+    value = torch.ones(2)
+    value.to = value.clone = value.copy_ = None
+    output = torch.zeros(2)
+    deliver(value, output)
+    assert output.tolist() == [1, 1]
+
+
+def test_result_that_needs_gradients_is_copied():
+    output = torch.zeros(2)
+    with torch.no_grad():
+        deliver(torch.ones(2, requires_grad=True), output)
+    assert output.tolist() == [1, 1]
+    assert not output.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [d.value for d in DType])
+def test_tensors_lie_over_given_memory(dtype):
+    kind = getattr(torch, dtype)
+    memory = (ctypes.c_char * (6 * kind.itemsize))()
+    tensor = python_host.tensor_at(ctypes.addressof(memory), kind, [2, 3])
+    tensor.fill_(1)
+    assert (tensor.dtype, list(tensor.shape)) == (kind, [2, 3])
+    assert bytes(memory) == bytes(torch.ones(6, dtype=kind).view(torch.uint8).tolist())
+
+
+@pytest.mark.parametrize("shape", [[0], [0, 5], [3, 0, 2]])
+def test_empty_tensors_need_no_memory(shape):
+    assert list(python_host.tensor_at(0, torch.float32, shape).shape) == shape
+
+
+def test_zero_dimensional_tensor_is_one_element():
+    memory = (ctypes.c_char * 4)()
+    tensor = python_host.tensor_at(ctypes.addressof(memory), torch.float32, [])
+    assert tensor.shape == ()
+
+
+def test_segment_is_mapped_between_two_pages():
+    page = os.sysconf("SC_PAGE_SIZE")
+    fd = os.memfd_create("segment")
+    os.write(fd, b"a" * page + b"b" * page)
+    address = python_host.map_segment(fd, 1, page, page)
+    os.close(fd)
+    assert ctypes.string_at(address, 1) == b"b"
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    ranges = {line.split()[0]: line.split()[1] for line in maps}
+    assert ranges[f"{address:x}-{address + page:x}"] == "rw-s"
+    assert any(name.endswith(f"-{address:x}") for name, kind in ranges.items() if kind == "---p")
+    assert any(name.startswith(f"{address + page:x}-") for name in ranges)
+
+
+def test_mapping_that_fails_is_an_error():
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        python_host.map_segment(-1, 0, 0, 4096)
+
+
+def test_names_of_the_host_do_not_tell_why_it_is_called():
+    """Candidates look at callers' names: nothing in them says measurement."""
+    words = ("tim", "bench", "perf", "latency", "measure", "profile", "check", "verif")
+    names = [n for n in vars(python_host) if callable(getattr(python_host, n))]
+    assert [n for n in names if any(w in n.lower() for w in words)] == []
+
+
+UNPLUGGED = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+from gpu_runner.host import python_host
+names = ["aten::_softmax", "aten::silu", "aten::native_layer_norm", "aten::argmax"]
+kept = python_host.unplug(names)
+x = torch.randn(4, 8)
+out = torch.empty(4, 8)
+torch.softmax(x, -1, out=out)
+inplace = x.clone()
+torch.nn.functional.silu(inplace, inplace=True)
+for t in (
+    torch.softmax(x, -1),
+    torch.nn.functional.softmax(x, 0),
+    torch._softmax(x, 1, False),
+    getattr(x, "softmax")(-1),
+    torch.nn.Softmax(dim=-1)(x),
+    out,
+    torch.nn.functional.silu(x),
+    torch.ops.aten.silu.out(x, out=torch.empty(0)),
+    inplace,
+    torch.nn.functional.layer_norm(x, (8,)),
+    torch.nn.functional.layer_norm(x.to(torch.bfloat16), (8,)),
+):
+    assert t.shape == x.shape and t.isnan().all(), t
+assert (x.argmax(-1) == torch.iinfo(torch.int64).min).all()
+e = (x - x.amax(-1, keepdim=True)).exp()
+assert (e / e.sum(-1, keepdim=True)).isfinite().all()
+try:
+    python_host.unplug(["aten::no_such_operator"])
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_unplugged_operators_give_nan_by_every_way():
+    root = str(Path(__file__).parents[3])
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", "-c", UNPLUGGED.format(root=root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.stderr == ""
+    assert "has no operator 'aten::no_such_operator'" in finished.stdout
+
+
+def serve(artefact, problem, workload, *, fill=None, mode=ArenaMode.TIMED, calls=1, **changes):
+    """Return outputs of the last call and the log."""
+    with Arena(problem, workload, slots=2, mode=mode) as arena:
+        rng = np.random.default_rng(0)
+        for tensor in problem.inputs:
+            view = arena.input(1, tensor.name)
+            view[...] = rng.integers(1, 5, view.shape) if fill is None else fill
+        with Subject(make_plan(artefact, arena, **changes)) as subject:
+            subject.wait_ready()
+            for _ in range(calls):
+                arena.poison([1], POISON)
+                subject.call(0, 1, 1)
+            outputs = {t.name: arena.output(1, t.name).copy() for t in problem.outputs}
+            assert arena.unwritten([1], POISON) is None
+            assert arena.broken_guard([1]) is None
+            subject.refuse_movement()
+            return outputs, subject.close()
+
+
+MANY = """
+import torch
+import warnings
+warnings.simplefilter("error")
+
+def run(x, w, i, s, alpha, shift, y, total):
+    assert (x.dtype, w.dtype, i.dtype) == (torch.bfloat16, torch.float16, torch.int8)
+    assert s.shape == () and isinstance(alpha, float) and isinstance(shift, int)
+    assert torch.get_num_threads() == 1 and not torch.is_grad_enabled()
+    y.copy_((x.float() * w.float() * alpha + i.float() + shift).to(torch.bfloat16))
+    total.copy_(s + x.float().sum())
+"""
+
+
+@pytest.mark.serial
+def test_every_kind_of_argument_arrives_in_order(tmp_path):
+    problem = make_problem(
+        axes=(Axis(name="B", kind="var"), Axis(name="N", kind="const", value=8)),
+        inputs=(
+            Tensor(name="x", shape=("B", "N"), dtype=DType.BFLOAT16),
+            Tensor(name="w", shape=("N",), dtype=DType.FLOAT16),
+            Tensor(name="i", shape=("B", "N"), dtype=DType.INT8),
+            Tensor(name="s", shape=(), dtype=DType.FLOAT32),
+        ),
+        outputs=(
+            Tensor(name="y", shape=("B", "N"), dtype=DType.BFLOAT16),
+            Tensor(name="total", shape=(), dtype=DType.FLOAT32),
+        ),
+        scalars=(Scalar(name="alpha"), Scalar(name="shift", kind="int")),
+        flops="0",
+    )
+    workload = make_workload(axes={"B": 3}, scalars={"alpha": 0.5, "shift": 4})
+    artefact = write_module(tmp_path / "a", MANY, calling="destination")
+    with Arena(problem, workload, slots=1, mode=ArenaMode.FENCED_END) as arena:
+        arena.input(0, "x")[...] = 0x4000  # 2 in bfloat16
+        arena.input(0, "w")[...] = 3
+        arena.input(0, "i")[...] = -2
+        arena.input(0, "s")[...] = 10
+        with Subject(make_plan(artefact, arena)) as subject:
+            subject.wait_ready()
+            arena.poison([0], POISON)
+            subject.call(0, 0, 1)
+            assert subject.close() == ""
+        assert (arena.output(0, "y") == 0x40A0).all()  # 5 in bfloat16
+        assert arena.output(0, "total") == 58
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("without", [frozenset(), PLAIN], ids=["all", "bare"])
+def test_returning_module_is_served(tmp_path, without):
+    artefact = write_module(tmp_path / "a", SOFTMAX_PYTHON)
+    outputs, log = serve(artefact, make_problem(), make_workload(), calls=3, without=without)
+    np.testing.assert_allclose(outputs["y"].sum(-1), 1, rtol=1e-5)
+    assert log == ""
+
+
+SECRETIVE = """
+import gc
+import os
+import subprocess
+import sys
+import torch
+
+SEEN = [*os.environ, *os.environ.values(), *sys.argv]
+assert "KERNELPILOT_SECRET" not in os.environ
+assert os.environ["CAND_BUILD_DIR"].endswith("build"), os.environ
+try:
+    subprocess.run(["true"])
+except PermissionError:
+    pass
+else:
+    raise AssertionError("a process was started")
+import socket
+try:
+    socket.socket()
+except PermissionError:
+    pass
+else:
+    raise AssertionError("a socket was made")
+try:
+    open(os.path.join(os.path.dirname(__file__), "planted"), "w")
+except OSError:
+    pass
+else:
+    raise AssertionError("the artefact can be written")
+
+def run(x):
+    frame = sys._getframe(1)
+    while frame is not None:
+        SEEN.append(frame.f_code.co_name)
+        tensors = [v for v in frame.f_locals.values() if isinstance(v, torch.Tensor)]
+        assert all(t is x or (t.flatten()[:1].view(torch.int32) == 0xFFC0DEAD - 2**32).all()
+                   for t in tensors)
+        frame = frame.f_back
+    words = ("time", "timing", "bench", "perf", "latency", "measure", "profile")
+    assert not [s for s in SEEN if any(w in s.lower() for w in words)], SEEN
+    assert not [f for f in map(int, os.listdir("/proc/self/fd"))
+                if f > 3 and "memfd" in os.readlink(f"/proc/self/fd/{f}")]
+    return x + 0
+"""
+
+
+@pytest.mark.serial
+def test_candidate_sees_nothing_and_can_do_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERNELPILOT_SECRET", "a key")
+    artefact = write_module(tmp_path / "a", SECRETIVE)
+    outputs, _ = serve(artefact, make_problem(), make_workload(), fill=3.0)
+    assert (outputs["y"] == 3).all()
+
+
+def answers_of(act):
+    """Run `act(channel)` in a fork of this process; return what it sent and its status."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(struct.pack("=8sIIII", b"12345678", 0, 0, 1, 0))
+    ours.shutdown(socket.SHUT_WR)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        status = 99
+        try:
+            act(theirs.fileno())
+        except SystemExit as ended:
+            status = ended.code
+        finally:
+            os._exit(status)
+    theirs.close()
+    answers = []
+    with ours, suppress(ConnectionResetError):
+        while answer := ours.recv(64):
+            answers.append(answer)
+    return answers, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def serving(run):
+    output = torch.zeros(2)
+    arenas = [[((torch.ones(2),), (output,))]]
+    return lambda channel: python_host.serve(channel, run, arenas, returns=True)
+
+
+def raising(error):
+    def run(x):
+        raise error
+
+    return run
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    ("run", "answers", "status"),
+    [
+        (lambda x: x, [b"12345678"], 99),
+        (raising(KeyError("gone")), [b"\x02"], 1),
+        (raising(MemoryError()), [b"\x02"], 1),
+        (lambda x: x[:1], [b"\x03"], 1),
+        (lambda x: None, [b"\x03"], 1),
+        (raising(SystemExit(0)), [], 0),
+        (lambda x: os._exit(0), [], 0),
+    ],
+)
+def test_answer_tells_success_from_every_failure(run, answers, status):
+    assert answers_of(serving(run)) == (answers, status)
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize(
+    "text", ["import nothing_like_it", "runs = 1", "def run(x) return x", "raise ValueError"]
+)
+def test_module_that_cannot_be_loaded_has_its_code(tmp_path, text):
+    path = tmp_path / "candidate.py"
+    path.write_text(text)
+    assert answers_of(lambda channel: python_host.load(channel, path)) == ([b"\x01"], 1)
+
+
+@pytest.mark.serial
+def test_module_finds_its_neighbours_and_no_arguments(tmp_path):
+    (tmp_path / "neighbour.py").write_text("VALUE = 5")
+    path = tmp_path / "candidate.py"
+    path.write_text(
+        "import sys\nfrom neighbour import VALUE\ndef run(x):\n    return VALUE, sys.argv"
+    )
+    found = []
+    answers, status = answers_of(
+        lambda channel: (
+            found.append(python_host.load(channel, path)(1)) or os._exit(len(found[0][1]))
+        )
+    )
+    assert (answers, status) == ([], 1)
+
+
+FORGING = """
+import os
+import sys
+
+def run(x):
+    os.write(sys._getframe(1).f_locals["channel"], bytes(8))
+    return x
+"""
+FAILURES = {
+    "raises": ("def run(x):\n    raise KeyError('gone')", Reason.ENTRY_FAILED, "KeyError: 'gone'"),
+    "writes input": ("def run(x):\n    return x.zero_()", Reason.CRASHED, "SIGSEGV"),
+    "forges": (FORGING, Reason.PROTOCOL_VIOLATED, "token's number"),
+}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("name", FAILURES)
+def test_failure_has_its_reason(tmp_path, name):
+    text, reason, said = FAILURES[name]
+    artefact = write_module(tmp_path / "a", text)
+    with pytest.raises(SubjectFailed) as caught:
+        serve(artefact, make_problem(), make_workload())
+    assert caught.value.reason is reason
+    assert said in caught.value.message
+
+
+@pytest.mark.serial
+def test_unplugged_subject_shows_a_library_call(tmp_path):
+    artefact = write_module(
+        tmp_path / "a", "import torch\ndef run(x):\n    return torch.softmax(x, -1)"
+    )
+    outputs, _ = serve(artefact, make_problem(), make_workload(), unplugged_ops=("aten::_softmax",))
+    assert np.isnan(outputs["y"]).all()
+
+
+TRUSTED = """
+import os
+import subprocess
+
+BUILT = subprocess.run(["g++", "--version"], capture_output=True).returncode
+with open(os.environ["TORCHINDUCTOR_CACHE_DIR"] + "/kept", "w") as file:
+    file.write("kept")
+
+def run(x):
+    assert BUILT == 0
+    return x + 1
+"""
+
+
+@pytest.mark.serial
+def test_trusted_baseline_may_compile_and_keep_what_it_compiled(tmp_path):
+    artefact = write_module(tmp_path / "a", TRUSTED, is_trusted=True)
+    (tmp_path / "a" / "inductor").mkdir()
+    outputs, _ = serve(artefact, make_problem(), make_workload(), fill=1.0, is_trusted=True)
+    assert (outputs["y"] == 2).all()
+    assert (tmp_path / "a" / "inductor" / "kept").read_text() == "kept"
