@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 from agents.replies import CriterionStatus, Plan, Research, Review
 from gpu_runner.candidate import Source
+from gpu_runner.jobs import Admitted
 from gpu_runner.records import BenchRecord
+from graph import criteria
 from graph.events import BudgetRead, DecisionTaken, ProfileRead, StageEnded
 from graph.ledger import Attempt
 from graph.report.roofline import Profiled
 from graph.run_files import RunFiles
+from graph.target import Target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class Evidence:
 
     plan: Plan | None
     statuses: dict[str, CriterionStatus]
-    """Criterion id to how the last review found it."""
+    """Criterion id to how it stands by the ledger, whatever a reviewer said of it."""
     review: Review | None
     research: Research | None
     profiles: tuple[ProfileRead, ...]
@@ -52,7 +55,9 @@ class Evidence:
     events: int
 
 
-def gather(files: RunFiles, attempts: tuple[Attempt, ...], best: Attempt | None) -> Evidence:
+def gather(
+    files: RunFiles, target: Target, attempts: tuple[Attempt, ...], best: Attempt | None
+) -> Evidence:
     """Read what a report shows.
 
     Raises:
@@ -63,20 +68,44 @@ def gather(files: RunFiles, attempts: tuple[Attempt, ...], best: Attempt | None)
     researches = list(files.replies(Research).values())
     events = list(files.events.read())
     budgets = [event for event in events if isinstance(event, BudgetRead)]
-    review = reviews[-1] if reviews else None
+    decisions = tuple(event for event in events if isinstance(event, DecisionTaken))
+    plan = plans[-1] if plans else None
+    ledger = _ledger(files, target, attempts, best, decisions)
     return Evidence(
-        plan=plans[-1] if plans else None,
-        statuses={status.criterion_id: status for status in review.criteria} if review else {},
-        review=review,
+        plan=plan,
+        statuses={s.criterion_id: s for s in criteria.evaluate(plan, ledger)} if plan else {},
+        review=reviews[-1] if reviews else None,
         research=researches[-1] if researches else None,
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
-        decisions=tuple(event for event in events if isinstance(event, DecisionTaken)),
+        decisions=decisions,
         budget=budgets[-1] if budgets else None,
         stage_s=_stage_seconds(event for event in events if isinstance(event, StageEnded)),
         profiled=tuple(_profiled(files, attempts, best)),
         records=tuple(sorted(_records(files, attempts), key=lambda line: line.started_at)),
         sources=_sources(files, best),
         events=len(events),
+    )
+
+
+def _ledger(
+    files: RunFiles,
+    target: Target,
+    attempts: tuple[Attempt, ...],
+    best: Attempt | None,
+    decisions: tuple[DecisionTaken, ...],
+) -> criteria.Ledger:
+    """Return what the criteria of the plan are evaluated over."""
+    jobs = [job for d in decisions if d.subject == "admission" for job in d.evidence]
+    admitted = [outcome for job in jobs if isinstance(outcome := files.outcome(job), Admitted)]
+    return criteria.Ledger(
+        target=target,
+        attempts=attempts,
+        incumbent=best.attempt_id if best else "",
+        admission=admitted[-1] if admitted else None,
+        facts=files.facts(best.attempt_id) if best else None,
+        plateau_events=tuple(
+            d.key for d in decisions if d.subject == "plateau" and d.choice == "stop"
+        ),
     )
 
 

@@ -158,7 +158,7 @@ def _drawn(mark: Mark, scale: LogScale, total: int) -> Markup:
         "a",
         element("title", mark.title),
         line(x, scale(mark.low), x, scale(mark.high), f"whisker {kind}"),
-        element("circle", cx=x, cy=y, r=5.0 if is_promoted else 3.0, class_=f"dot {kind}"),
+        element("circle", cx=x, cy=y, r=5.0 if is_promoted else 3.5, class_=f"dot {kind}"),
         href=f"#{mark.attempt.attempt_id}",
     )
 

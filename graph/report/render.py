@@ -52,7 +52,12 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        ratio=ratio, micros=micros, shortened=shortened, duration=duration, size=binary_size
+        ratio=ratio,
+        micros=micros,
+        shortened=shortened,
+        duration=duration,
+        size=binary_size,
+        sentence=sentence,
     )
     return environment
 
@@ -67,7 +72,7 @@ def _context(
     target = manifest.target
     baseline = target.baselines[0].name
     headline = story.headline(manifest, attempts, result)
-    evidence = gather(files, attempts, headline.attempt)
+    evidence = gather(files, target, attempts, headline.attempt)
     points = story.points(attempts, baseline)
     direct = [point for point in points if point.is_direct]
     baseline_us = direct[-1].decision.overall.against_us if direct else None
@@ -116,6 +121,12 @@ def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     again = f".venv/bin/kernelpilot evaluate {target.name} {manifest.run_id}:{best.attempt_id}"
     against = (f'{again} --against "{baseline.name}"' for baseline in target.baselines)
     return (*repeat, *against)
+
+
+def sentence(text: str) -> str:
+    """Return the text with a capital at its start and one full stop at its end."""
+    trimmed = text.strip().rstrip(".")
+    return f"{trimmed[:1].upper()}{trimmed[1:]}." if trimmed else ""
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from agents.replies import (
 )
 from gpu_runner.candidate import Candidate, Language, Source
 from gpu_runner.facts import Facts, Roofline
-from gpu_runner.jobs import Mismatch, Reason, Stage
+from gpu_runner.jobs import Admitted, Mismatch, Reason, Stage
 from gpu_runner.problem import Problem, Workload
 from gpu_runner.records import (
     BenchRecord,
@@ -240,7 +240,7 @@ class SyntheticRun:
             verdict="ADVANCED",
             criteria=(
                 CriterionStatus(criterion_id="ac1", status="MET", evidence=ids),
-                CriterionStatus(criterion_id="ac2", status="PARTIAL", evidence=("facts/a0002",)),
+                CriterionStatus(criterion_id="ac2", status="PARTIAL", evidence=("run-admit",)),
             ),
             findings=(Finding(lane="queued", severity=3, text="Small rows leave lanes idle."),),
         )
@@ -264,6 +264,14 @@ class SyntheticRun:
                         next_edit="Inline a polynomial for expf in the second loop.",
                     )
                 )
+        self.files.save_outcome(
+            Admitted(
+                job_id="run-admit",
+                margins={"torch eager": 9.9},
+                caught=("zeros", "lower precision"),
+                environment=self.manifest.environment,
+            )
+        )
         events.append(
             DecisionTaken(
                 key="admission",

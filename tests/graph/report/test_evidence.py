@@ -1,8 +1,8 @@
 import pytest
 
-from agents.replies import Plan
+from agents.replies import CheckRule, ExecutableCheck, Plan, Review
 from graph.errors import RunDamaged
-from graph.events import StageEnded
+from graph.events import DecisionTaken, StageEnded
 from graph.report.evidence import gather
 from tests.graph.synthetic_run import SyntheticRun, whole_run
 
@@ -13,7 +13,7 @@ def run(tmp_path):
 
 
 def gathered(run):
-    return gather(run.files, run.files.attempts(), run.incumbent)
+    return gather(run.files, run.manifest.target, run.files.attempts(), run.incumbent)
 
 
 def test_an_empty_run_has_no_evidence(tmp_path):
@@ -30,11 +30,32 @@ def test_the_last_plan_counts(run):
     assert gathered(run).plan.version == 2
 
 
-def test_criteria_stand_as_the_last_review_found_them(run):
-    assert {key: s.status for key, s in gathered(run).statuses.items()} == {
-        "ac1": "MET",
-        "ac2": "PARTIAL",
-    }
+def test_criteria_stand_as_the_ledger_says(run):
+    found = gathered(run).statuses
+    assert found["ac1"].status == "MET"
+    assert run.incumbent.claims[0].record_id in found["ac1"].evidence
+    assert found["ac2"].status == "PARTIAL"
+    assert found["ac2"].evidence == ("run-admit",)
+
+
+def test_a_reviewer_cannot_meet_a_criterion(run):
+    (review,) = run.files.replies(Review).values()
+    generous = tuple(c.model_copy(update={"status": "MET"}) for c in review.criteria)
+    run.files.save_reply("r999", review.model_copy(update={"criteria": generous}))
+    assert gathered(run).statuses["ac2"].status == "PARTIAL"
+
+
+def test_a_recorded_plateau_is_evidence(run):
+    check = ExecutableCheck(rule=CheckRule.PLATEAU_RECORDED)
+    plan = run.files.reply(Plan, "r000")
+    first = plan.tasks[0]
+    criterion = first.criterion.model_copy(update={"positive": (check,), "negative": (check,)})
+    task = first.model_copy(update={"criterion": criterion})
+    run.files.save_reply("r005", plan.model_copy(update={"tasks": (task,)}))
+    assert gathered(run).statuses["ac1"].status == "NOT_MET"
+    stop = DecisionTaken(key="stop", subject="plateau", choice="stop", reason="12 attempts")
+    run.files.events.append(stop)
+    assert gathered(run).statuses["ac1"].evidence == ("stop",)
 
 
 def test_records_are_summed_over_their_sittings(run):

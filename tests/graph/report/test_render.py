@@ -5,7 +5,7 @@ import pytest
 
 from graph.ledger import ExitReason
 from graph.report import render
-from graph.report.render import binary_size, commands, duration
+from graph.report.render import binary_size, commands, duration, sentence
 from graph.target import Budget, Scope, Target
 from tests.graph.report.page import Page
 from tests.graph.synthetic_run import SyntheticRun, whole_run
@@ -114,7 +114,7 @@ def test_criteria_show_status_and_evidence(whole):
     page = whole[3]
     assert "MET" in page.texts_in("span")
     assert "PARTIAL" in page.texts_in("span")
-    assert "facts/a0002" in page.text
+    assert "run-admit" in page.texts_in("span")
 
 
 def test_hidden_workloads_are_counted_and_not_shown(whole):
@@ -167,10 +167,7 @@ def test_a_run_without_a_promotion_says_so(short):
     short.measured(0.93)
     page = rendered(short, result=short.finish(ExitReason.PLATEAU))
     assert "No kernel was shown to be faster" in page.text
-    assert (
-        "1 attempt computed the right result without a significant gain, 1 was rejected."
-        in page.text
-    )
+    assert "1 attempt computed the right result and was not promoted, 1 was rejected." in page.text
     assert "The baseline stays what to use." in page.text
     assert "Speed-up by workload" not in page.text
 
@@ -282,3 +279,11 @@ def test_lengths_of_time(seconds, shown):
 )
 def test_sizes(count, shown):
     assert binary_size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("no gain", "No gain."), ("Done.", "Done."), (" p50 is 3... ", "P50 is 3."), ("", "")],
+)
+def test_sentences(text, shown):
+    assert sentence(text) == shown
