@@ -10,11 +10,12 @@ from graph.ledger import ExitReason
 from graph.target import Budget
 
 CLOSING_S = 8.0
-"""Repository, report and the last checkpoint, without any job."""
+"""Repository, report and the last checkpoint, without any job; less of a short run."""
 LEAST_JOB_S = 2.0
 """A job that may run for less than this is not worth starting."""
 MOST_VARIANTS = 3
 """Promoted variants that the performance map compares."""
+_MOST_CLOSING_FRACTION = 0.1
 _MOST_RESERVE_FRACTION = 0.5
 _SLACK = 1.25
 """Benches of one plan differ by about this factor on a shared machine."""
@@ -61,6 +62,13 @@ def exhausted(budget: Budget, spent: Spent, reserve_s: float, pace: Pace) -> Exi
     return None
 
 
+def closing(budget: Budget) -> float:
+    """Return the seconds to keep for what comes after the last job."""
+    if budget.wall_s is None:
+        return CLOSING_S
+    return min(CLOSING_S, budget.wall_s * _MOST_CLOSING_FRACTION)
+
+
 def reserve(budget: Budget, pace: Pace, promoted: int, claim_default_s: float) -> float:
     """Return the seconds to keep for autotuning, the final claim and closing.
 
@@ -70,7 +78,7 @@ def reserve(budget: Budget, pace: Pace, promoted: int, claim_default_s: float) -
     claim_s = (pace.claim_s or claim_default_s) * _SLACK
     variants = min(promoted, MOST_VARIANTS)
     maps = variants if variants > 1 else 0
-    wanted = CLOSING_S + claim_s * (max(1, variants and 1) + maps)
+    wanted = closing(budget) + claim_s * (max(1, variants and 1) + maps)
     if budget.wall_s is None:
         return wanted
     return min(wanted, budget.wall_s * _MOST_RESERVE_FRACTION)

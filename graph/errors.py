@@ -8,6 +8,7 @@ GraphError
 │   ├── RunDamaged         a file of the run is unreadable
 │   ├── RunTooNew          written by a later version
 │   └── RunLocked          another process holds the run
+├── ShipFailed         the standalone repository cannot be written
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
 ├── OutOfTime          a role did not answer within what the budget leaves it
@@ -45,6 +46,10 @@ class RunTooNew(RunError):
 
 class RunLocked(RunError):
     """Another process is working on the run."""
+
+
+class ShipFailed(GraphError):
+    """The standalone repository cannot be written; the message says what is missing."""
 
 
 class EvaluationError(GraphError):

@@ -32,6 +32,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def read_document(path: Path) -> tuple[dict[str, JsonValue], str]:
+    """Return a YAML file's mapping and its text.
+
+    Raises:
+        DocumentError: it cannot be read, or see `read_yaml`; names the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DocumentError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{path} is no text file: {error}") from error
+    return read_yaml(path, text), text
+
+
 def read_yaml(path: Path, text: str) -> dict[str, JsonValue]:
     """Parse a YAML mapping.
 
@@ -55,7 +70,7 @@ def read_yaml(path: Path, text: str) -> dict[str, JsonValue]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?`, or the known words where none is near."""
-    words = sorted(known)
+    words = sorted(str(one) for one in known)
     found = difflib.get_close_matches(word, words, n=3, cutoff=0.55)
     if found:
         return f"; did you mean {' or '.join(repr(w) for w in found)}?"

@@ -68,11 +68,22 @@ def write_row(
     lane: Lane,
     outcome: AttemptOutcome,
     *,
+    feedback: Decision | None = None,
     claims: tuple[Decision, ...] = (),
     stopped: Rejected | Unserved | None = None,
     message: str = "",
 ) -> Attempt:
-    """Append a lane's row to the ledger and log it; a row that is there already stays."""
+    """Append a lane's row to the ledger and log it; a row that is there already stays.
+
+    Args:
+        services: of the run.
+        lane: whose row.
+        outcome: where its way ended.
+        feedback: decided from its bench outcome where it is not given.
+        claims: decided from its claim.
+        stopped: who stopped it, and why.
+        message: what else is to be said.
+    """
     draft = draft_of(services, lane)
     outcomes = outcomes_of(services, lane)
     rejected = stopped if isinstance(stopped, Rejected) else None
@@ -96,7 +107,7 @@ def write_row(
             reason=rejected.reason if rejected else None,
             message=_message(stopped) if stopped else message,
             mismatch=rejected.mismatch if rejected else None,
-            feedback=feedback_on(outcomes.get("bench")),
+            feedback=feedback or feedback_on(outcomes.get("bench")),
             claims=claims,
             job_ids=tuple(found.job_id for found in outcomes.values()),
             seconds={

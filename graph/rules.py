@@ -24,6 +24,8 @@ class RoundFacts(Message):
     exhausted: str = ""
     """What the lanes said, where none had anything left to propose."""
     has_drafts: bool
+    has_ledger: bool = True
+    """The run tried something, in this round or before."""
     is_complete: bool
     """Every criterion of the plan is met."""
     is_complete_at_plateau: bool
@@ -78,7 +80,7 @@ def blocking(review: Review | None) -> tuple[str, ...]:
 def rule(state: RunState, facts: RoundFacts, limits: Budget, goal: Goal) -> Ruling:
     """Return what follows from a round; the first rule that applies decides."""
     counted = _count(state, facts)
-    ended = _end(state, facts, counted, limits, goal)
+    ended = _end(facts, counted, limits, goal)
     if ended is not None:
         return ended
     if counted.stalled == limits.stalled_reviews - 1:
@@ -131,15 +133,12 @@ def _count(state: RunState, facts: RoundFacts) -> Ruling:
     )
 
 
-def _end(
-    state: RunState, facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal
-) -> Ruling | None:
+def _end(facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal) -> Ruling | None:
     complete = _completion(facts, goal)
     if facts.is_complete and complete is not None:
         return _stop(counted, complete, "every criterion of the plan is met")
     if facts.exhausted:
-        has_attempts = state["issued"] > 0
-        reason = ExitReason.PLATEAU if has_attempts else ExitReason.INFEASIBLE
+        reason = ExitReason.PLATEAU if facts.has_ledger else ExitReason.INFEASIBLE
         return _stop_at_plateau(counted, facts, goal, reason, facts.exhausted)
     if facts.budget is not None:
         return _stop(counted, facts.budget, _BUDGET_WORDS[facts.budget])

@@ -88,7 +88,7 @@ class Services:
 
     def time_left(self, state: RunState, wanted_s: float, phase: Phase = "loop") -> float | None:
         """Cut a timeout to what is left beside what later phases need; None: too little."""
-        keep_s = budget.CLOSING_S
+        keep_s = budget.closing(self.target.budget)
         if phase == "loop":
             keep_s = self.reserve_s(state)
         elif phase == "map":

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from gpu_runner.message import Message
 from gpu_runner.records import TimingPlan
 from graph.errors import SettingsError
-from graph.explain import DocumentError, explain, read_yaml
+from graph.explain import DocumentError, explain, read_document
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """Shipped beside the packages, in a checkout and in an installation alike."""
@@ -130,12 +130,9 @@ def assigned_value(assignment: str) -> tuple[list[str], JsonValue]:
 
 def _read(path: Path) -> tuple[dict[str, JsonValue], str]:
     try:
-        text = path.read_text(encoding="utf-8")
-        return read_yaml(path, text), text
-    except OSError as error:
-        raise SettingsError(f"--config {path}: {error.strerror}") from error
-    except (DocumentError, UnicodeDecodeError) as error:
-        raise SettingsError(str(error)) from error
+        return read_document(path)
+    except DocumentError as error:
+        raise SettingsError(f"--config {error}") from error
 
 
 def _nested(keys: Sequence[str], value: JsonValue) -> dict[str, JsonValue]:

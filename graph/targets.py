@@ -66,10 +66,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from gpu_runner.candidate import Candidate, Contender, Language, Source
+from gpu_runner.definitions import load_problem
+from gpu_runner.errors import DefinitionError
 from gpu_runner.message import Message, Name
 from gpu_runner.problem import DType, Problem, ProfileName, Workload
 from graph.errors import TargetError
-from graph.explain import DocumentError, Loc, dotted, explain, line_of, nearest, read_yaml
+from graph.explain import DocumentError, Loc, dotted, explain, line_of, nearest, read_document
 from graph.settings import CONFIGS
 from graph.target import Budget, Goal, Hardware, Scope, Target
 
@@ -138,8 +140,7 @@ def describe_targets() -> tuple[dict[str, str], ...]:
     """Return name, devices and description of every shipped target."""
     described = []
     for name in target_names():
-        path = TARGETS / f"{name}.yaml"
-        document = read_yaml(path, path.read_text(encoding="utf-8"))
+        document, _ = read_document(TARGETS / f"{name}.yaml")
         devices = document.get("devices")
         described.append(
             {
@@ -168,11 +169,8 @@ def load_target(
     """
     path = _find(name_or_path)
     try:
-        text = path.read_text(encoding="utf-8")
-        document = read_yaml(path, text)
-    except OSError as error:
-        raise TargetError(f"target {path}: {error.strerror}") from error
-    except (DocumentError, UnicodeDecodeError) as error:
+        document, text = read_document(path)
+    except DocumentError as error:
         raise TargetError(f"target {error}") from error
     return _Reader(path, text).read(document, device, overrides or {})
 
@@ -203,12 +201,12 @@ class _Reader:
         if device not in document.devices:
             raise self._error(("devices",), f"has no {device!r}; it has {_list(document.devices)}")
         chosen = document.devices[device]
-        problem, defined = self._problem(document, chosen)
+        problem = self._problem(document, chosen)
         baselines = tuple(self._baselines(document, device))
         values: dict[str, Any] = {
             "name": document.name,
             "problem": problem,
-            "workloads": tuple(self._workloads(problem, chosen, device)) or defined,
+            "workloads": tuple(self._workloads(problem, chosen, device)),
             "baselines": baselines,
             "hardware": Hardware(device=device, threads=chosen.threads, arch=chosen.arch),
             "goal": document.goal or Goal(against=baselines[0].name),
@@ -222,13 +220,14 @@ class _Reader:
             raise self._error(("goal", "against"), f"no baseline {target.goal.against!r}{hint}")
         return target
 
-    def _problem(
-        self, document: _Document, device: _Device
-    ) -> tuple[Problem, tuple[Workload, ...]]:
+    def _problem(self, document: _Document, device: _Device) -> Problem:
         if (document.problem is None) == (not document.definition):
             raise self._error((), "give either `problem:` or `definition:`")
         if document.problem is None:
-            raise self._error(("definition",), "is read by `gpu_runner.definitions`")
+            try:
+                return load_problem(self._path.parent / document.definition)
+            except DefinitionError as error:
+                raise self._error(("definition",), str(error)) from error
         raw: dict[str, JsonValue] = {
             "name": document.name,
             "description": document.description,
@@ -241,7 +240,7 @@ class _Reader:
             raw["reference"] = _with_roundoffs(str(raw["reference"]), device.dtypes)
         problem = self._parse(Problem, raw, ("problem",))
         self._check_source(problem.reference, ("problem", "reference"))
-        return problem, ()
+        return problem
 
     def _with_dtypes(self, side: str, tensors: JsonValue, dtypes: Mapping[str, DType]) -> JsonValue:
         """Replace symbolic element types; what is not a tensor is left for the schema to refuse."""

@@ -55,9 +55,12 @@ def make_team(name: str) -> Team:
 
         return Playbook()
     if name.startswith("scripted:"):
-        from agents.scripted import ScriptedTeam  # noqa: PLC0415 - only where it is asked for
+        from agents.scripted import Scripted  # noqa: PLC0415 - only where it is asked for
 
-        return ScriptedTeam.load(Path(name.removeprefix("scripted:")))
+        try:
+            return Scripted.read(Path(name.removeprefix("scripted:")))
+        except OSError as error:
+            raise SettingsError(f"team {name!r}: {error.strerror}") from error
     raise SettingsError(
         f"team {name!r} is not part of this version; use --team playbook or scripted:FILE"
     )

@@ -6,6 +6,7 @@ from langgraph.runtime import Runtime
 
 from gpu_runner.candidate import Contender
 from gpu_runner.jobs import Bench, Benched, Rejected, Unserved
+from gpu_runner.records import Decision
 from graph.ledger import AttemptOutcome
 from graph.nodes.common import unexpected
 from graph.routing import best_lane, having
@@ -22,18 +23,20 @@ async def bench(state: RunState, runtime: Runtime[Services]) -> Update:
     services = runtime.context
     async with services.stage("bench", state):
         rival = services.incumbent(state) or services.target.baselines[0]
-        lanes = await asyncio.gather(
+        benched = await asyncio.gather(
             *(_bench(services, state, lane, rival) for lane in having(state, "checked"))
         )
-        update = {str(lane.lane): lane for lane in lanes}
+        update = {str(lane.lane): lane for lane, _ in benched}
         best = best_lane({**state, "lanes": merge_lanes(state["lanes"], update)})
-        for lane in lanes:
-            if lane.status == "measured" and lane != best:
-                write_row(services, lane, AttemptOutcome.MEASURED)
+        for lane, feedback in benched:
+            if feedback is not None and lane != best:
+                write_row(services, lane, AttemptOutcome.MEASURED, feedback=feedback)
         return Update(lanes=update)
 
 
-async def _bench(services: Services, state: RunState, lane: Lane, rival: Contender) -> Lane:
+async def _bench(
+    services: Services, state: RunState, lane: Lane, rival: Contender
+) -> tuple[Lane, Decision | None]:
     seconds = services.time_left(state, services.jobs.feedback_s)
     job = Bench(
         job_id=step_id(services, lane, "bench"),
@@ -49,7 +52,7 @@ async def _bench(services: Services, state: RunState, lane: Lane, rival: Contend
         case Benched():
             decision = feedback_on(outcome)
             assert decision is not None, "a bench outcome has its one contender"
-            return lane.model_copy(
+            measured = lane.model_copy(
                 update={
                     "status": "measured",
                     "verdict": decision.overall.verdict,
@@ -57,11 +60,12 @@ async def _bench(services: Services, state: RunState, lane: Lane, rival: Contend
                     "record_id": decision.record_id,
                 }
             )
+            return measured, decision
         case Rejected():
             row = write_row(services, lane, AttemptOutcome.REJECTED, stopped=outcome)
-            return lane.model_copy(update={"status": "rejected", "message": row.message})
+            return lane.model_copy(update={"status": "rejected", "message": row.message}), None
         case Unserved():
             row = write_row(services, lane, AttemptOutcome.UNSERVED, stopped=outcome)
-            return lane.model_copy(update={"status": "unserved", "message": row.message})
+            return lane.model_copy(update={"status": "unserved", "message": row.message}), None
         case _:
             raise unexpected(job, outcome)

@@ -189,6 +189,7 @@ def _facts(
         exhausted=lanes[0].message
         if lanes and all(lane.status == "exhausted" for lane in lanes)
         else "",
+        has_ledger=bool(services.files.attempts()),
         has_drafts=any(lane.digest for lane in lanes),
         is_complete=criteria.is_complete(statuses),
         is_complete_at_plateau=criteria.is_complete(criteria.evaluate(judged.plan, ledger)),

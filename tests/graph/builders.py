@@ -258,7 +258,7 @@ def make_record(
 
 
 def _series(workload: str, against: str, candidate_us: float, us: float, index: int) -> Series:
-    spread = [1 + 0.002 * ((pair * 7 + index * 3) % 5 - 2) for pair in range(40)]
+    spread = [1 + 0.002 * ((pair * 7 + index * 3) % 5 - 2) for pair in range(12)]
     mine = tuple(candidate_us * factor for factor in spread)
     other = tuple(us * factor for factor in reversed(spread))
     return Series(

@@ -56,7 +56,7 @@ class TableTeam:
         tried = self._tries.get(place, 0)
         self._tries[place] = tried + 1
         repaired = context.repair is not None or tried > 0
-        text = self.drafts.get(f"{place}.repair" if repaired else place, f"us=100.{place}0")
+        text = self.drafts.get(f"{place}.repair" if repaired else place, f"us=100 in {place}")
         if text == MALFORMED:
             raise MalformedReply("the reply is no Draft")
         if text == NOTHING:

@@ -11,6 +11,7 @@ from graph.budget import (
     MOST_VARIANTS,
     Pace,
     Spent,
+    closing,
     exhausted,
     fit_plan,
     job_timeout,
@@ -72,6 +73,11 @@ def test_each_mapped_variant_needs_a_bench_beside_the_final_claim():
 def test_only_the_variants_that_are_mapped_are_provided_for():
     most = reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS, 40.0)
     assert reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS + 5, 40.0) == most
+
+
+def test_closing_a_short_run_takes_a_tenth_of_it():
+    assert closing(Budget()) == closing(Budget(wall_s=3600)) == CLOSING_S
+    assert closing(Budget(wall_s=20)) == 2.0
 
 
 def test_the_reserve_never_takes_more_than_half_of_the_wall_budget():

@@ -217,7 +217,9 @@ def test_a_complete_plan_comes_before_a_spent_budget():
 
 
 def test_nothing_left_to_try_without_an_attempt_is_infeasible():
-    facts = make_facts(exhausted="no recipe covers it; configure a model", has_drafts=False)
+    facts = make_facts(
+        exhausted="no recipe covers it; configure a model", has_drafts=False, has_ledger=False
+    )
     ruling = ruled(facts)
     assert ruling.exit_reason is ExitReason.INFEASIBLE
     assert "configure a model" in ruling.exit_message
@@ -225,7 +227,7 @@ def test_nothing_left_to_try_without_an_attempt_is_infeasible():
 
 def test_nothing_left_to_try_after_attempts_is_a_plateau():
     facts = make_facts(exhausted="every recipe was tried", has_drafts=False)
-    assert ruled(facts, issued=4).exit_reason is ExitReason.PLATEAU
+    assert ruled(facts).exit_reason is ExitReason.PLATEAU
 
 
 @given(
