@@ -134,7 +134,8 @@ class AxisTable:
                 self.axes.append(Axis(name=name, kind="const", value=int(text)))
             return name
         if text not in names:
-            hint = nearest(text, names) or "; define it under axes (as expr for a formula)"
+            hint = nearest(text, names) if text.isidentifier() else ""
+            hint = hint or "; define it under axes (as expr for a formula)"
             fail(source, key, f"uses the unknown axis {text!r}{hint}")
         return text
 

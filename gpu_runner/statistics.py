@@ -122,8 +122,9 @@ def t_interval(values: Values, *, level: float) -> tuple[float, float, float]:
 def slower_mode(times: Values) -> NDArray[np.bool_] | None:
     """Return which values belong to the slower of two clusters, or None for a single cluster.
 
-    Two clusters: medians more than 10 % apart, each with more than 15 % of the values, and a gap
-    between them that is wide against the spread inside them.
+    Two clusters: medians more than 10 % apart, each with more than 15 % of the values, and a
+    distance between them that is large against the spread inside them. Smaller groups at the ends
+    are outliers and belong to no cluster; slow ones count as slow.
 
     Source: MEASUREMENT B9.
     """
@@ -131,24 +132,32 @@ def slower_mode(times: Values) -> NDArray[np.bool_] | None:
     if logs.size < _LEAST_FOR_MODES:
         return None
     ordered = np.sort(logs)
-    split = _best_split(ordered)
-    below, above = ordered[:split], ordered[split:]
+    least = _MODE_SHARE * logs.size
+    while ordered.size > 2 * least:
+        split = _best_split(ordered)
+        below, above = ordered[:split], ordered[split:]
+        if below.size <= least:
+            ordered = above
+        elif above.size <= least:
+            ordered = below
+        else:
+            return np.asarray(logs >= above[0]) if _are_apart(below, above) else None
+    return None
+
+
+def _are_apart(below: Numbers, above: Numbers) -> bool:
     distance = float(np.median(above) - np.median(below))
     spread = max(_spread(below), _spread(above))
-    if distance <= math.log1p(_MODE_DISTANCE) or distance <= _MODE_SEPARATION * spread:
-        return None
-    return np.asarray(logs >= above[0])
+    return distance > math.log1p(_MODE_DISTANCE) and distance > _MODE_SEPARATION * spread
 
 
 def _best_split(ordered: Numbers) -> int:
     """Return the first index of the upper cluster, by least squares within both clusters."""
     size = ordered.size
-    least = math.floor(_MODE_SHARE * size) + 1
     counts = np.arange(1, size)
     sums = np.cumsum(ordered - ordered.mean())[:-1]
     # Least squares within the clusters is the greatest distance between them, weighted.
-    between = sums**2 / counts + sums**2 / (size - counts)
-    return int(np.argmax(between[least - 1 : size - least])) + least
+    return int(np.argmax(sums**2 / counts + sums**2 / (size - counts))) + 1
 
 
 def _spread(cluster: Numbers) -> float:
