@@ -19,9 +19,9 @@ from pathlib import Path
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.jobs import JOB, OUTCOME, AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.outcomes import is_final
 from gpu_runner.process_tree import adopt_orphans, die_with_parent, end_children
 from gpu_runner.spool import write_outcome
-from gpu_runner.ticket import is_final
 
 DEFAULT_EXECUTOR = "gpu_runner.tasks.execute:execute"
 """`module:function`, called as `function(job, workspace=Path)`."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from gpu_runner.child import DEFAULT_EXECUTOR, EXIT_NO_SPACE, is_disk_full, no_space
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.outcomes import is_final
 from gpu_runner.spool import Spool
-from gpu_runner.ticket import is_final
 
 TERMINATE_S = 0.5
 """What a child gets to close its subjects after SIGTERM; SIGKILL follows."""

@@ -13,8 +13,9 @@ from typing import NamedTuple, assert_never
 from gpu_runner import wire
 from gpu_runner.jobs import AnyOutcome
 from gpu_runner.message import digest_of
+from gpu_runner.outcomes import cancelled, is_final
 from gpu_runner.roster import Member, Roster
-from gpu_runner.ticket import Ticket, cancelled, is_final
+from gpu_runner.ticket import Ticket
 from gpu_runner.wire import Held, Refusal, State
 
 EPOCH_SHIFT = 32
@@ -201,6 +202,7 @@ class Pool:
                 self._lose(ticket, why, is_charged=is_charged)
         drop = tuple(held for held in hello.running if not self._claim(member, held))
         welcome = wire.Welcome(
+            seq=hello.seq,
             epoch=self._plan.epoch,
             beat_s=self._plan.beat_s,
             lease_s=self._plan.lease_s,

@@ -17,8 +17,7 @@ from pydantic import JsonValue
 from gpu_runner.jobs import AnyOutcome
 from gpu_runner.lock import lock_file
 from gpu_runner.message import Digest, Message, canonical_json
-from gpu_runner.ticket import is_final
-from gpu_runner.wire import Token
+from gpu_runner.outcomes import is_final
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,8 @@ class Spooled(Message):
 
     spec_digest: Digest
     """Of the job, so that an id used for another job is seen."""
-    token: Token
+    token: int
+    """Of the lease under which it was run."""
     outcome: AnyOutcome
     outcome_digest: Digest
     """sha256 of the outcome's canonical JSON as it stands in the file."""

@@ -43,6 +43,7 @@ Incarnation = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 """Random per worker process: tells a restart from a reconnection."""
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Slots = Annotated[int, Field(ge=1, le=256)]
 
 
 class TooLarge(PoolError):
@@ -152,9 +153,10 @@ class Hello(Envelope):
     kind: Literal["hello"] = "hello"
     worker: WorkerName
     incarnation: Incarnation
-    seq: Count = 0
-    """The last beat sent: pongs up to it answer for nothing that this hello starts."""
-    slots: Annotated[int, Field(ge=1, le=256)] = 1
+    seq: Count
+    """Counts on with the beats. Only the `welcome` that repeats it makes leases valid: one sent
+    before the broker read this hello may be another worker's by the time it arrives."""
+    slots: Slots = 1
     environment: Environment
     running: tuple[Held, ...] = ()
     spooled: tuple[JobId, ...] = ()
@@ -204,6 +206,8 @@ class Welcome(Envelope):
     """A worker is registered; durations come from the broker so that both sides agree."""
 
     kind: Literal["welcome"] = "welcome"
+    seq: Count
+    """Of the hello."""
     epoch: Count
     beat_s: Seconds
     lease_s: Seconds

@@ -19,15 +19,16 @@ from gpu_runner.errors import PoolError
 from gpu_runner.execution import Execution, ExecutionPlan, not_launched
 from gpu_runner.jobs import AnyOutcome, Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.outcomes import cancelled
 from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
 from gpu_runner.spool import Spool
-from gpu_runner.ticket import cancelled
 from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
 
 logger = logging.getLogger(__name__)
 
-_HELLO_AGAIN_S = 0.1
+_HELLO_PAUSE_S = 0.05
+_MOST_HELLO_PAUSE_S = 2.0
 _MOST_KILL_S = 5.0
 _FAREWELL_MS = 200
 _MOST_WAIT_S = 10.0
@@ -84,6 +85,7 @@ class Worker:
         self._beats: dict[int, float] = {}
         self._seq = 0
         self._heard = 0
+        self._hello_pause_s = _HELLO_PAUSE_S
         self._next_s = time.monotonic()
         self._confirmed_s = time.monotonic()
         self._lease_s = float("inf")
@@ -168,6 +170,7 @@ class Worker:
         return tuple(Held(job_id=i, token=t, spec_digest=d) for i, t, d in held)
 
     def _say_hello(self, now_s: float) -> None:
+        self._seq += 1
         hello = wire.Hello(
             worker=self._name,
             incarnation=self._incarnation,
@@ -176,9 +179,13 @@ class Worker:
             running=self._held(),
             spooled=self._spool.job_ids(),
         )
-        if self._send(hello):
-            self._beats = {0: now_s}
-        self._next_s = now_s + _HELLO_AGAIN_S
+        if not self._send(hello):
+            self._next_s = now_s + _HELLO_PAUSE_S
+            return
+        self._beats = {self._seq: now_s}
+        # Growing, for a welcome that comes after the next hello is not taken.
+        self._next_s = now_s + self._hello_pause_s
+        self._hello_pause_s = min(2 * self._hello_pause_s, _MOST_HELLO_PAUSE_S)
 
     # -- messages ------------------------------------------------------------------------------
 
@@ -226,10 +233,12 @@ class Worker:
                     del self._owed[message.job_id]
 
     def _receive_welcome(self, welcome: wire.Welcome) -> None:
+        if welcome.seq != self._seq:
+            return  # for an earlier hello; the answer to the last one is on its way
         logger.info("registered worker=%s epoch=%d", self._name, welcome.epoch)
-        self._welcome = welcome
+        self._welcome, self._hello_pause_s = welcome, _HELLO_PAUSE_S
         self._lease_s = welcome.lease_s
-        self._confirmed_s = self._beats.pop(0, time.monotonic())
+        self._confirmed_s = self._beats.pop(welcome.seq)
         self._next_s = time.monotonic() + welcome.beat_s
         for held in welcome.drop:
             self._owed.pop(held.job_id, None)
@@ -249,6 +258,10 @@ class Worker:
             if spooled.spec_digest != digest:
                 outcome = _id_used_twice(job.job_id)
             self._owe(outcome, lease.token, digest)
+        elif self._welcome is None:
+            logger.info("lease from before the last hello ignored job=%s", job.job_id)
+        elif time.monotonic() >= self._fence_s():  # it was long on the way: not ours any more
+            self._welcome, self._next_s = None, time.monotonic()
         elif self._execution is None:
             self._launch(lease)
         elif self._execution.spec_digest == digest:

@@ -63,6 +63,11 @@ class Peer:
         return message
 
     def say_hello(self, **changes):
-        values = {"worker": "w1", "incarnation": "0" * 16, "environment": make_environment()}
+        values = {
+            "worker": "w1",
+            "incarnation": "0" * 16,
+            "environment": make_environment(),
+            "seq": 0,
+        }
         self.send(wire.Hello(**{**values, **changes}))
         return self.receive_until(wire.Welcome)

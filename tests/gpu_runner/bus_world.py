@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.outcomes import is_final
 from gpu_runner.pool import Pool, PoolPlan
-from gpu_runner.ticket import is_final
 from gpu_runner.wire import Held, State
 from tests.builders import make_environment
 from tests.gpu_runner.executors import make_built, make_job
@@ -58,7 +58,9 @@ class SimWorker:
         return tuple(held)
 
     def say_hello(self):
-        self.beats = {0: self.world.now_s}
+        self.is_welcome = False
+        self.seq += 1
+        self.beats = {self.seq: self.world.now_s}
         self.send(
             wire.Hello(
                 worker=self.name,
@@ -83,8 +85,10 @@ class SimWorker:
     def receive(self, message):
         match message:
             case wire.Welcome():
+                if message.seq != self.seq:
+                    return
                 self.is_welcome = True
-                self.confirmed_s = self.beats.pop(0, self.confirmed_s)
+                self.confirmed_s = self.beats.pop(message.seq)
                 for held in message.drop:
                     self.owed.pop(held.job_id, None)
                     if self.running and self.running.token == held.token:
@@ -93,7 +97,6 @@ class SimWorker:
                     self.send(wire.Done(token=token, outcome=self.spool[job_id]))
             case wire.Who():
                 if self.is_welcome:
-                    self.is_welcome = False
                     self.say_hello()
             case wire.Pong():
                 self.confirmed_s = self.beats.pop(message.seq, self.confirmed_s)
@@ -110,6 +113,10 @@ class SimWorker:
         job = lease.job
         if job.job_id in self.spool:
             self.owe(job, lease.token)
+        elif not self.is_welcome:
+            return
+        elif self.world.now_s >= self.confirmed_s + FENCE_S:
+            self.say_hello()
         elif self.running is None:
             self.world.assert_nobody_else_runs(self, job.job_id)
             self.running = Running(job, lease.token)
@@ -117,7 +124,6 @@ class SimWorker:
         elif self.running.job == job:
             self.running.token = lease.token
         else:
-            self.is_welcome = False
             self.say_hello()
 
     def receive_abort(self, abort):

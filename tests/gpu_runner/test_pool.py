@@ -22,7 +22,7 @@ def make_pool(**changes) -> Pool:
 
 
 def make_hello(worker="w1", incarnation=1, **changes) -> wire.Hello:
-    values = {"environment": make_environment(), "incarnation": f"{incarnation:016x}"}
+    values = {"environment": make_environment(), "incarnation": f"{incarnation:016x}", "seq": 0}
     return wire.Hello(worker=worker, **{**values, **changes})
 
 
@@ -49,7 +49,7 @@ def running(pool, job=None, now_s=0.0):
 
 def test_a_job_goes_from_submission_to_result():
     pool, job = make_pool(), make_job()
-    welcome = wire.Welcome(epoch=5, beat_s=1.0, lease_s=10.0)
+    welcome = wire.Welcome(seq=0, epoch=5, beat_s=1.0, lease_s=10.0)
     assert pool.receive(W1, make_hello(), 0.0) == (Send(W1, welcome),)
     assert pool.receive(CLIENT, wire.Submit(job=job), 1.0) == (
         Send(CLIENT, wire.Submitted(job_id="job", state=State.QUEUED, workers=1)),

@@ -4,9 +4,8 @@ import copy
 
 import pytest
 
-from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
-from gpu_runner.ticket import STORY_LINES, IllegalMove, Ticket, is_final
+from gpu_runner.ticket import STORY_LINES, IllegalMove, Ticket
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
 
@@ -98,11 +97,3 @@ def test_the_story_tells_what_happened_and_stays_short():
         "99.000 leased to w1 under token 99",
         "99.500 queued again: worker w1 fell silent",
     ]
-
-
-@pytest.mark.parametrize("is_retryable", [True, False])
-def test_what_we_failed_to_serve_is_never_the_last_word(is_retryable):
-    assert not is_final(None)
-    assert is_final(make_built())
-    lost = {"job_id": "job", "cause": "runner_lost", "message": "gone"}
-    assert not is_final(Unserved(**lost, is_retryable=is_retryable))

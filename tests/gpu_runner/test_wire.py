@@ -44,7 +44,7 @@ MESSAGES = [
     wire.Done(token=TOKEN, outcome=make_built("run1-r02-a1-build")),
     wire.Drain(),
     wire.Bye(),
-    wire.Welcome(epoch=3, beat_s=0.5, lease_s=20.0, drop=(HELD,)),
+    wire.Welcome(seq=12, epoch=3, beat_s=0.5, lease_s=20.0, drop=(HELD,)),
     wire.Busy(retry_after_s=0.5),
     wire.Pong(seq=12),
     wire.Who(),
