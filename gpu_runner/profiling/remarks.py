@@ -25,7 +25,7 @@ _EXPLAINED = {
     "unsupported use in stmt": "a value is carried from one iteration to the next",
     "control flow in loop": "the loop has branches that cannot become selections",
     "number of iterations cannot be computed": "the trip count is unknown when the loop starts",
-    "no vectype for stmt": "an element type has no vector form",
+    "no vectype for stmt": "no vector size serves every statement, often because of a call",
     "possible alias": "the pointers may overlap",
     "complicated access pattern": "the memory is read in steps or out of order",
     "not enough data-refs": "too little work to share among lanes",
@@ -96,4 +96,5 @@ def _in_words(reason: str) -> str:
     if call:
         return f"calls {call.group(1).removeprefix('__builtin_')}, which has no vector form here"
     meaning = next((words for part, words in _EXPLAINED.items() if part in reason), None)
-    return f"{reason}: {meaning}" if meaning else reason
+    # What follows the colon is the compiler's own intermediate code.
+    return f"{reason.split(':', maxsplit=1)[0]}: {meaning}" if meaning else reason

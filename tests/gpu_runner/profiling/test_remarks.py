@@ -90,6 +90,10 @@ def test_line_vectorised_in_one_copy_is_vectorised():
                 "the trip count is unknown when the loop starts"
             ),
         ),
+        (
+            "not vectorized: no vectype for stmt: _4 = *_3;",
+            ("no vectype for stmt: no vector size serves every statement, often because of a call"),
+        ),
         ("not vectorized: some new reason.", "some new reason"),
     ],
 )
