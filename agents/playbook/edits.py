@@ -16,6 +16,8 @@ def next_edit(context: DigestContext, search: Search, diagnosis: Diagnosis) -> E
     First a parameter of the recipe at hand that answers it, then a recipe that does, then the next
     parameter that was not tried; near the roof, none: the edit says to stop working on this kernel.
     """
+    # The profiled attempt is one of the ledger's only when its round is over.
+    search.exclude(context.candidate)
     rule = diagnosis.rule
     here = search.recipe(context.attempt.recipe)
     if rule.bottleneck == "near_roof":

@@ -91,9 +91,9 @@ class Search:
         """Say whether every candidate that the recipes can make was tried."""
         return not any(True for recipe in self.recipes for _ in self.untried(recipe))
 
-    def take(self, proposal: Proposal) -> None:
-        """Count a proposal of another lane as tried."""
-        self._tried.add(proposal.candidate.digest)
+    def exclude(self, candidate: Candidate) -> None:
+        """Count a candidate as tried that is not among the attempts yet."""
+        self._tried.add(candidate.digest)
 
     def propose(self, lane: int, edit: Edit | None) -> Proposal:
         """Return what a lane should try; never a digest tried before while one is left.
@@ -241,7 +241,7 @@ def proposal_for(context: WriteContext, match: Match) -> Proposal:
     search = Search(context.view, match)
     edit = context.digest.next_edit if context.digest else None
     for lane in range(context.lane):
-        search.take(search.propose(lane, edit))
+        search.exclude(search.propose(lane, edit).candidate)
     if context.repair is not None:
         return search.repaired(context.repair)
     return search.propose(context.lane, edit)

@@ -63,13 +63,15 @@ class Playbook:
         match = _match(context.view)
         found = diagnose(context.facts, context.view)
         attempt = context.attempt
-        speedup = f"{attempt.vs_baseline:.2f} times" if attempt.vs_baseline else "not measured"
+        against = context.view.goal_against
+        speed = attempt.vs_baseline
+        compared = f"{speed:.2f} times the speed of" if speed else "no time against"
         return Digest(
             bottleneck=found.rule.bottleneck,
             confidence=found.rule.confidence,
             evidence=found.evidence,
             against_parent=changes(context.facts, context.parent_facts),
-            against_baseline=(f"{speedup} the speed of {context.view.goal_against}",),
+            against_baseline=(f"{compared} {against}",),
             inference=found.rule.because,
             next_edit=next_edit(context, Search(context.view, match), found),
             query=found.rule.query,
