@@ -30,6 +30,7 @@ EXIT_NO_SPACE = 28
 """The outcome could not be written: the disk is full."""
 
 _TRACE_CHARACTERS = 8192
+_ERROR_CHARACTERS = 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 Executor = Callable[..., AnyOutcome]
@@ -71,7 +72,7 @@ def unserved_by(error: BaseException, job_id: str) -> Unserved:
         message = "the supervisor ran out of memory; use smaller workloads or free some"
         return _internal_error(job_id, message, is_retryable=True)
     trace = "".join(traceback.format_exception(error))[-_TRACE_CHARACTERS:]
-    text = f"{type(error).__name__}: {error}\n{trace}"
+    text = f"{type(error).__name__}: {error!s:.{_ERROR_CHARACTERS}}\n{trace}"
     # Only text that JSON can carry: a path or a log may hold lone surrogates.
     message = text.encode(errors="replace").decode()
     return _internal_error(job_id, message, is_retryable=False)

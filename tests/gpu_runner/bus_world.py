@@ -5,6 +5,7 @@ the fence. What may never happen is asserted where it would happen.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
@@ -22,7 +23,7 @@ ENVIRONMENT = make_environment()
 
 @dataclass
 class Running:
-    job: object
+    job: Any
     token: int
 
 
@@ -33,14 +34,15 @@ class SimWorker:
     incarnation: int = 0
     peer: bytes = b""
     is_welcome: bool = False
-    running: Running | None = None
-    spool: dict = field(default_factory=dict)
-    owed: dict = field(default_factory=dict)
+    running: Any = None
+    """What it executes: a Running, or None."""
+    spool: dict[str, Any] = field(default_factory=dict)
+    owed: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Job id to (token, digest)."""
     confirmed_s: float = 0.0
     seq: int = 0
     heard: int = 0
-    beats: dict = field(default_factory=dict)
+    beats: dict[int, float] = field(default_factory=dict)
 
     def send(self, message):
         self.world.to_broker(self.peer, message)
@@ -84,23 +86,29 @@ class SimWorker:
 
     def receive(self, message):
         match message:
-            case wire.Welcome():
-                if message.seq != self.seq:
-                    return
-                self.is_welcome = True
-                self.confirmed_s = self.beats.pop(message.seq)
-                for held in message.drop:
-                    self.owed.pop(held.job_id, None)
-                    if self.running and self.running.token == held.token:
-                        self.running = None
-                for job_id, (token, _) in self.owed.items():
-                    self.send(wire.Done(token=token, outcome=self.spool[job_id]))
+            case wire.Welcome() if message.seq == self.seq:
+                self.receive_welcome(message)
             case wire.Who():
                 if self.is_welcome:
                     self.say_hello()
             case wire.Pong():
                 self.confirmed_s = self.beats.pop(message.seq, self.confirmed_s)
                 self.heard = message.seq
+            case _:
+                self.receive_about_job(message)
+
+    def receive_welcome(self, welcome):
+        self.is_welcome = True
+        self.confirmed_s = self.beats.pop(welcome.seq)
+        for held in welcome.drop:
+            self.owed.pop(held.job_id, None)
+            if self.running and self.running.token == held.token:
+                self.running = None
+        for job_id, (token, _) in self.owed.items():
+            self.send(wire.Done(token=token, outcome=self.spool[job_id]))
+
+    def receive_about_job(self, message):
+        match message:
             case wire.Lease():
                 self.receive_lease(message)
             case wire.Abort():
@@ -143,7 +151,6 @@ class SimWorker:
     def finish(self):
         running, self.running = self.running, None
         self.spool[running.job.job_id] = make_built(running.job.job_id)
-        self.world.finished.append(running.job.job_id)
         self.owe(running.job, running.token)
 
     def crash(self):
@@ -160,8 +167,8 @@ class SimWorker:
 class SimClient:
     world: "World"
     peer: bytes = b""
-    wanted: dict = field(default_factory=dict)
-    outcomes: dict = field(default_factory=dict)
+    wanted: dict[str, Any] = field(default_factory=dict)
+    outcomes: dict[str, Any] = field(default_factory=dict)
 
     def ask(self, job):
         self.wanted[job.job_id] = job
@@ -182,18 +189,21 @@ class World:
     def __init__(self, workers: int = 2, clients: int = 2, *, expected: int = 2) -> None:
         self.plan = replace(PLAN, expected_workers=expected)
         self.now_s = 0.0
-        self.peers = {}
+        self.peers: dict[bytes, Any] = {}
         self.loses = False
-        self.queued = []
-        self.finished = []
+        self.queued: list[tuple[bytes, Any]] = []
         self.last_token = 0
-        self.terminal = {}
+        self.terminal: dict[str, Any] = {}
         self.epoch = 0
         self.workers = [SimWorker(self, f"w{i}") for i in range(workers)]
         self.clients = [SimClient(self) for _ in range(clients)]
-        for person in (*self.workers, *self.clients):
+        for person in self.people:
             person.peer = self.new_peer(person)
         self.start_broker()
+
+    @property
+    def people(self) -> list[Any]:
+        return [*self.workers, *self.clients]
 
     def new_peer(self, person) -> bytes:
         peer = len(self.peers).to_bytes(4, "big")
@@ -205,7 +215,7 @@ class World:
         self.terminal = {}
         self.queued.clear()
         self.pool = Pool(replace(self.plan, epoch=self.epoch), self.now_s)
-        for person in (*self.workers, *self.clients):
+        for person in self.people:
             person.peer = self.new_peer(person)
 
     def to_broker(self, peer, message):
@@ -272,7 +282,7 @@ class World:
     def check(self):
         """The pool's picture agrees with itself."""
         pool = self.pool
-        held = {}
+        held: dict[str, str] = {}
         for member in pool._roster:
             assert len(member.held) <= member.slots
             for job_id in member.held:

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.jobs import Build, Built
+from gpu_runner.jobs import Build, Built, Reason, Rejected, Stage, Unfit
 from tests.builders import make_candidate, make_problem
 
 EXECUTOR = "tests.gpu_runner.executors:obey"
@@ -31,6 +32,11 @@ def make_built(job_id: str = "job", **changes) -> Built:
     """What `obey` answers."""
     values = {"artefact_digest": "a" * 64, "compiler": "none", "seconds": 0.0, "is_cached": False}
     return Built(**{"job_id": job_id, **values, **changes})
+
+
+def seen(value: object) -> Any:
+    """A value whose class the test expects; a wrong one fails where its fields are read."""
+    return value
 
 
 async def until(is_true, *, patience_s=20.0):
@@ -83,7 +89,7 @@ def raise_error(job, workspace, rest):
 
 
 def leave(job, workspace, rest):
-    print("last words", flush=True)
+    os.write(1, b"last words")
     os._exit(int(rest))
 
 
@@ -136,6 +142,20 @@ def tell_variable(job, workspace, rest):
     return make_built(job.job_id, compiler=os.environ.get(rest, "(unset)"))
 
 
+def reject(job, workspace, rest):
+    return Rejected(
+        job_id=job.job_id,
+        stage=Stage.BUILD,
+        reason=Reason.COMPILE_FAILED,
+        message="a semicolon is missing",
+        log_tail="line 3",
+    )
+
+
+def find_unfit(job, workspace, rest):
+    return Unfit(job_id=job.job_id, message="the reference raises")
+
+
 def once_killed(job, workspace, rest):
     """Die of SIGKILL the first time."""
     mark = workspace / f"{job.job_id}.mark"
@@ -161,5 +181,7 @@ ORDERS = {
     "much": say_much,
     "surrogate": surrogate,
     "once-killed": once_killed,
+    "reject": reject,
+    "unfit": find_unfit,
     "variable": tell_variable,
 }

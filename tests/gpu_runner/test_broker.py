@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
-import zmq
+from dataclasses import replace
 
 import pytest
+import zmq
 
 from gpu_runner import wire
 from gpu_runner.broker import Broker, next_epoch
 from gpu_runner.endpoint import check_endpoint
 from gpu_runner.errors import PoolError
 from gpu_runner.wire import MAGIC, Refusal
+from tests.builders import make_environment
 from tests.gpu_runner.bus_threads import PLAN, Peer, serving
 from tests.gpu_runner.executors import make_built, make_job
 
@@ -53,14 +55,17 @@ def test_what_is_no_message_is_answered_and_the_next_one_served(endpoint):
 
 
 def test_a_frame_beyond_the_limit_is_cut_off_and_others_are_served(endpoint):
-    with serving(endpoint), Peer(endpoint, wire.TO_CLIENT) as good:
-        with Peer(endpoint, wire.TO_CLIENT) as bad:
-            bad.send_frames(MAGIC, b" " * (wire.MOST_BYTES + 1))
-            good.send(wire.Describe())
-            assert isinstance(good.receive(), wire.Described)
-            bad.socket.setsockopt(zmq.RCVTIMEO, 100)
-            with pytest.raises(zmq.Again):
-                bad.receive()
+    with (
+        serving(endpoint),
+        Peer(endpoint, wire.TO_CLIENT) as good,
+        Peer(endpoint, wire.TO_CLIENT) as bad,
+    ):
+        bad.send_frames(MAGIC, b" " * (wire.MOST_BYTES + 1))
+        good.send(wire.Describe())
+        assert isinstance(good.receive(), wire.Described)
+        bad.socket.setsockopt(zmq.RCVTIMEO, 100)
+        with pytest.raises(zmq.Again):
+            bad.receive()
 
 
 def test_an_outcome_for_a_client_that_left_stops_nothing(endpoint):
@@ -76,8 +81,6 @@ def test_an_outcome_for_a_client_that_left_stops_nothing(endpoint):
 
 
 def test_a_lease_expires_while_nobody_speaks(endpoint):
-    from dataclasses import replace
-
     with (
         serving(endpoint, replace(PLAN, beat_s=0.05, lease_s=0.3)),
         Peer(endpoint) as worker,
@@ -92,7 +95,7 @@ def test_a_lease_expires_while_nobody_speaks(endpoint):
             while lease is None:
                 heir.send(
                     wire.Hello(
-                        worker="w2", incarnation="1" * 16, environment=_environment(), seq=0
+                        worker="w2", incarnation="1" * 16, environment=make_environment(), seq=0
                     )
                 )
                 try:
@@ -100,12 +103,6 @@ def test_a_lease_expires_while_nobody_speaks(endpoint):
                 except zmq.Again:
                     continue
             assert lease.token > first.token
-
-
-def _environment():
-    from tests.builders import make_environment
-
-    return make_environment()
 
 
 @pytest.mark.parametrize(
@@ -136,9 +133,9 @@ def test_a_socket_path_too_long_is_said():
 
 
 def test_an_address_in_use_is_said():
-    with serving("tcp://127.0.0.1:*") as broker:
-        with pytest.raises(PoolError, match="is another broker there"):
-            Broker(broker.endpoint, PLAN)
+    in_use = pytest.raises(PoolError, match="is another broker there")
+    with serving("tcp://127.0.0.1:*") as broker, in_use:
+        Broker(broker.endpoint, PLAN)
 
 
 NEXT = "import sys, pathlib; from gpu_runner.broker import next_epoch;"

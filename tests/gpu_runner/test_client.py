@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import zmq
 
 from gpu_runner import wire
 from gpu_runner.client import BusClient
@@ -12,7 +13,7 @@ from gpu_runner.errors import PoolError
 from gpu_runner.wire import MAGIC, MOST_BYTES
 from tests.builders import make_environment
 from tests.gpu_runner.bus_threads import Peer, serving
-from tests.gpu_runner.executors import make_built, make_job
+from tests.gpu_runner.executors import make_built, make_job, seen
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def test_a_restarted_broker_is_given_the_job_again(endpoint, client):
 
 async def test_without_a_broker_patience_ends(endpoint):
     client = BusClient(endpoint, patience_s=0.1)
-    outcome = await client.run(make_job())
+    outcome = seen(await client.run(make_job()))
     with pytest.raises(PoolError, match=f"no broker answered at {endpoint}"):
         await client.environment()
     await client.close()
@@ -87,7 +88,7 @@ async def test_without_a_broker_patience_ends(endpoint):
 async def test_without_a_worker_patience_ends(endpoint):
     client = BusClient(endpoint, patience_s=0.1)
     with serving(endpoint):
-        outcome = await client.run(make_job())
+        outcome = seen(await client.run(make_job()))
         with pytest.raises(PoolError, match="no worker was registered"):
             await client.environment()
     await client.close()
@@ -139,8 +140,6 @@ async def test_a_job_too_large_for_the_wire_is_refused_at_once(client):
 
 
 async def test_a_broker_of_another_protocol_ends_the_wait(endpoint, client):
-    import zmq
-
     with zmq.Context() as context, context.socket(zmq.ROUTER) as stranger:
         stranger.bind(endpoint)
         run = asyncio.create_task(client.run(make_job()))
