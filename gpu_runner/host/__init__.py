@@ -1,1 +1,1 @@
-"""."""
+"""The process tier: sandboxed commands, and frozen subjects whose calls are timed from outside."""

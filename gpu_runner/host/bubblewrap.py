@@ -56,12 +56,12 @@ def command(argv: Sequence[str], grants: Grants, extra: Sequence[str] = ()) -> l
         grants: what it may see.
         extra: more of bubblewrap's own options.
     """
-    line = ["bwrap", *(options() or ()), *_ALWAYS, "--clearenv", *extra]
+    line = [shutil.which("bwrap") or "bwrap", *(options() or ()), *_ALWAYS, "--clearenv", *extra]
     for name in (*_SYSTEM, *_FILES, *_LINKED):
         line += _shown(Path(name))
     line += ["--proc", "/proc", "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - a mount of its own
     for path in _readable(grants):
-        line += ["--ro-bind", str(path), str(path)]
+        line += ["--ro-bind-try", str(path), str(path)]
     for path in grants.writable:
         line += ["--bind", str(path), str(path)]
     for name, value in grants.environment.items():

@@ -13,6 +13,7 @@ import pytest
 from gpu_runner.errors import RunnerError, SubjectFailed
 from gpu_runner.host import bubblewrap, cgroup, machine
 from gpu_runner.host.arena import Arena, ArenaMode
+from gpu_runner.host.grants import LayerName
 from gpu_runner.host.subject import CallTime, Subject
 from gpu_runner.jobs import Reason
 from tests.gpu_runner.host.kernels import (
@@ -25,7 +26,7 @@ from tests.gpu_runner.host.kernels import (
 
 pytestmark = pytest.mark.serial
 
-ALL = frozenset()
+ALL: frozenset[LayerName] = frozenset()
 NO_NAMESPACE = frozenset({"bubblewrap"})
 ONLY_PROTOCOL = frozenset({"bubblewrap", "landlock", "seccomp", "cgroup", "rlimits"})
 FALLBACKS = pytest.mark.parametrize(
@@ -52,6 +53,10 @@ def serve_once(artefact, mode, *, arena_mode=ArenaMode.TIMED, slots=1, **changes
             subject.refuse_movement()
             marks = arena.broken_guard(range(slots)), arena.unwritten(range(slots), POISON)
         return found, spent, marks
+
+
+def pid_of(subject) -> int:
+    return int(subject._freezer.pid)
 
 
 def refusal_of(artefact, mode, **changes) -> SubjectFailed:
@@ -305,7 +310,7 @@ def test_subject_killed_between_calls_is_refused(artefact):
         Subject(make_plan(artefact, arena)) as subject,
     ):
         subject.wait_ready()
-        os.kill(subject._freezer.pid, signal.SIGKILL)
+        os.kill(pid_of(subject), signal.SIGKILL)
         with pytest.raises(SubjectFailed, match="SIGKILL") as caught:
             subject.call(0, 0, 1)
     assert caught.value.reason is Reason.CRASHED
