@@ -1,5 +1,6 @@
 """Finds run directories by what a user calls them, and makes new ones."""
 
+import re
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +41,8 @@ def make_run(directory: Path, target: str, run_dir: Path | None = None) -> RunFi
 
 def run_id_of(root: Path) -> JobId:
     """Return the run id of a directory: its name, as far as a job id allows."""
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in root.resolve().name.lower())
-    return name.lstrip("._-")[: _MOST_NAME * 2] or "run"
+    name = re.sub(r"[^a-z0-9._-]", "-", root.resolve().name.lower()).lstrip("._-")
+    return name[: 2 * _MOST_NAME] or "run"
 
 
 def all_runs(directory: Path) -> tuple[RunFiles, ...]:

@@ -15,6 +15,7 @@ from gpu_runner.records import TimingPlan
 from graph import budget
 from graph.asking import Asking
 from graph.desk import Desk
+from graph.errors import RunDamaged
 from graph.events import AnyEvent, DecisionTaken, StageEnded, StageStarted
 from graph.ledger import Attempt, RunManifest
 from graph.meter import Meter
@@ -55,8 +56,18 @@ class Services:
     # -- what the run has ------------------------------------------------------------------------
 
     def attempt(self, attempt_id: str) -> Attempt:
-        """Return a row of the ledger."""
-        return next(a for a in self.files.attempts() if a.attempt_id == attempt_id)
+        """Return a row of the ledger.
+
+        Raises:
+            RunDamaged: the checkpoint knows the row and the ledger does not.
+        """
+        for attempt in self.files.attempts():
+            if attempt.attempt_id == attempt_id:
+                return attempt
+        raise RunDamaged(
+            f"{self.files.root / 'attempts.jsonl'} has lost its row {attempt_id}; delete "
+            "checkpoints.sqlite beside it: the loop then writes it again from its outcomes"
+        )
 
     def incumbent(self, state: RunState) -> Contender | None:
         """Return the incumbent as a side of a comparison."""

@@ -11,6 +11,7 @@ Directives in the first source of a candidate, anywhere in it:
 import asyncio
 import re
 from collections import Counter
+from pathlib import Path
 
 from gpu_runner.candidate import Candidate
 from gpu_runner.facts import Facts, Roofline
@@ -69,6 +70,11 @@ class ScenarioPool:
 
     async def close(self) -> None:
         self.is_closed = True
+
+
+def execute(job: AnyJob, workspace: Path) -> AnyOutcome:
+    """Answer a job in a worker's child: the executor `tests.graph.pool:execute`."""
+    return asyncio.run(ScenarioPool().run(job))
 
 
 def _outcome(job: AnyJob) -> AnyOutcome:  # noqa: PLR0911 - one return a kind of job
