@@ -9,7 +9,7 @@ from pydantic import Field
 from gpu_runner.candidate import Candidate, Contender
 from gpu_runner.client import JobPool
 from gpu_runner.decision import decide
-from gpu_runner.jobs import Bench, Benched, Check, Checked, Rejected, Unserved
+from gpu_runner.jobs import Bench, Benched, Check, Checked, Rejected, Unfit, Unserved
 from gpu_runner.message import Message
 from gpu_runner.records import BenchRecord, Comparison, TimingPlan, Verdict
 from graph.durable import write_bytes
@@ -140,6 +140,8 @@ async def evaluate(
             raise EvaluationError(
                 f"the runner could not serve the job ({outcome.cause}): {outcome.message}"
             )
+        case Unfit():
+            raise EvaluationError(f"target {target.name!r} cannot judge: {outcome.message}")
         case _:
             raise EvaluationError(f"unexpected outcome {outcome.kind!r} of {outcome.job_id}")
 

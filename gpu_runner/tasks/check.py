@@ -18,7 +18,7 @@ from gpu_runner.errors import SubjectFailed
 from gpu_runner.host.arena import ArenaMode
 from gpu_runner.jobs import Check, Checked, Reason
 from gpu_runner.languages import Artefact
-from gpu_runner.oracle.compare import judge
+from gpu_runner.oracle.compare import judge, rms_ratio
 from gpu_runner.oracle.contents import Contents
 from gpu_runner.oracle.reference import Expected
 from gpu_runner.problem import Problem, ProfileName, Workload
@@ -183,18 +183,17 @@ class _Session:
     def _refuse_imprecise(
         self, rms: dict[str, float], trusted: dict[str, float], case: Case
     ) -> None:
-        for name, plain in trusted.items():
-            if plain <= 0.0:
-                continue
-            ratio = rms[name] / plain
-            self.rms_ratio = max(self.rms_ratio, ratio)
-            if ratio > self._problem.tolerance.rms_factor:
-                msg = (
-                    f"{case.name}: root-mean-square error of {name!r} is {ratio:.1f} times that of"
-                    f" a plain implementation in the same precision; at most"
-                    f" {self._problem.tolerance.rms_factor:g} is allowed"
-                )
-                raise SubjectFailed(Reason.IMPRECISE, msg)
+        if not trusted:
+            return
+        ratio = rms_ratio(self._problem, rms, trusted)
+        self.rms_ratio = max(self.rms_ratio, ratio)
+        if ratio > self._problem.tolerance.rms_factor:
+            msg = (
+                f"{case.name}: the root-mean-square error is {ratio:.1f} times that of a plain"
+                f" implementation in the same precision; at most"
+                f" {self._problem.tolerance.rms_factor:g} is allowed"
+            )
+            raise SubjectFailed(Reason.IMPRECISE, msg)
 
     def _case(self, step: _Step, reason: Reason = Reason.WRONG_RESULT) -> Case:
         place = self._places[step.place]

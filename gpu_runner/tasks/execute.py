@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 from typing import assert_never
 
-from gpu_runner.errors import ReferenceFailed, SubjectFailed, ToolchainMissing
+from gpu_runner.errors import DefinitionError, ReferenceFailed, SubjectFailed, ToolchainMissing
 from gpu_runner.jobs import (
     Admit,
     AnyJob,
@@ -53,7 +53,7 @@ def execute(job: AnyJob, *, workspace: Path) -> AnyOutcome:
             mismatch=error.mismatch if isinstance(error, WrongResult) else None,
             log_tail=error.log_tail,
         )
-    except (ReferenceFailed, Unfitting, ContenderFailed) as error:
+    except (DefinitionError, ReferenceFailed, Unfitting, ContenderFailed) as error:
         return Unfit(job_id=job.job_id, message=str(error))
     except ToolchainMissing as error:
         return Unserved(job_id=job.job_id, cause="no_tool", message=str(error), is_retryable=False)

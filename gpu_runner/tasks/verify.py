@@ -68,10 +68,10 @@ class Verifier:
 
 def describe(mismatch: Mismatch, reason: Reason) -> str:
     """Return one sentence about a mismatch, no more than the writer may know."""
-    where = f"{mismatch.case}: output {mismatch.output!r}"
+    where = f"{mismatch.case}: output {mismatch.output!r}" if mismatch.output else mismatch.case
     if reason is Reason.STALE_RESULT:
-        return f"{where} does not follow its input; a result of an earlier call was kept"
+        return f"{where}: the result does not follow the input; one of an earlier call was kept"
     if mismatch.index is None:
-        return f"{where} is wrong"
+        return f"{where}: the result is wrong"
     at = ", ".join(map(str, mismatch.index))
     return f"{where} at [{at}] is {mismatch.actual}, should be {mismatch.expected}"
