@@ -44,10 +44,9 @@ class Freezer:
         self._settled_ns = 0
         self._rescan()
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether the process has ended."""
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+    def is_dead_within(self, timeout_s: float) -> bool:
+        """Return whether the process has ended, or does so in this time."""
+        return bool(select.select([self.pidfd], [], [], timeout_s)[0])
 
     @property
     def cpu_ns(self) -> int:

@@ -7,7 +7,8 @@ nothing that could wake it while it is stopped.
 
 That last point is easily missed. A stopped process is resumed by SIGCONT from anywhere, also from
 a POSIX timer, a message queue or a descriptor it has armed itself; so whatever lets a process
-choose the signal it will be sent is denied, and SIGCONT to itself as well.
+choose the signal it will be sent is denied, and SIGCONT to itself as well. Asynchronous reads are
+denied for a like reason: the kernel could finish them in an output while the process is stopped.
 """
 
 import errno
@@ -56,7 +57,7 @@ _NOT_WITH_A_CANDIDATE = (
     *("execve", "execveat", "pidfd_open", "pidfd_send_signal", "tkill"),
     *("rt_sigqueueinfo", "rt_tgsigqueueinfo", "timer_create", "mq_open", "mq_notify"),
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
-    *("sendmsg", "sendmmsg", "shmget", "semget", "msgget"),
+    *("sendmsg", "sendmmsg", "io_setup", "io_submit", "shmget", "semget", "msgget"),
     *("sched_setscheduler", "sched_setparam", "sched_setattr", "setpriority", "ioprio_set"),
 )
 

@@ -133,10 +133,12 @@ class Subject:
         Raises:
             SubjectFailed: something has woken it.
         """
-        if self._freezer is not None and self._tail is None and self._freezer.has_run:
-            raise self._failure(
-                Reason.PROTOCOL_VIOLATED, "the process ran while it was to be stopped"
-            )
+        freezer = self._freezer
+        if freezer is None or self._tail is not None or not freezer.has_run:
+            return
+        if freezer.is_dead_within(_DEATH_S):
+            raise self._death()
+        raise self._failure(Reason.PROTOCOL_VIOLATED, "the process ran while it was to be stopped")
 
     def close(self) -> str:
         """End the process and everything it has started; return the end of its log."""
@@ -215,7 +217,7 @@ class Subject:
 
     def _inspect(self, freezer: Freezer) -> None:
         """See that the frozen process lives, is alone, and has nothing more to say."""
-        if freezer.is_dead:
+        if freezer.is_dead_within(0):
             raise self._death()
         freezer.settle()
         self._refuse_more()

@@ -27,9 +27,10 @@ _SINCE_5_1 = """
 """
 """From here on every processor has the same numbers."""
 _X86_64 = """
+    io_setup 206  io_submit 209
     shmget 29  socket 41  connect 42  accept 43  sendmsg 46  bind 49  listen 50  socketpair 53
     clone 56  fork 57  vfork 58  execve 59  kill 62  semget 64  msgget 68  fcntl 72  ptrace 101
-    syslog 103  personality 135  setpriority 141  sched_setparam 142  sched_setscheduler 144
+    syslog 103  setpriority 141  sched_setparam 142  sched_setscheduler 144
     pivot_root 155  prctl 157  adjtimex 159  chroot 161  acct 163  settimeofday 164  mount 165
     umount2 166  swapon 167  swapoff 168  reboot 169  sethostname 170  setdomainname 171  iopl 172
     ioperm 173  init_module 175  delete_module 176  quotactl 179  tkill 200  sched_setaffinity 203
@@ -41,8 +42,9 @@ _X86_64 = """
     sched_setattr 314  kexec_file_load 320  bpf 321  execveat 322  userfaultfd 323
 """
 _AARCH64 = """
+    io_setup 0  io_submit 2
     fcntl 25  ioprio_set 30  umount2 39  mount 40  pivot_root 41  chroot 51  quotactl 60  acct 89
-    personality 92  unshare 97  kexec_load 104  init_module 105  delete_module 106  timer_create 107
+    unshare 97  kexec_load 104  init_module 105  delete_module 106  timer_create 107
     clock_settime 112  syslog 116  ptrace 117  sched_setparam 118  sched_setscheduler 119
     sched_setaffinity 122  kill 129  tkill 130  tgkill 131  rt_sigqueueinfo 138  setpriority 140
     reboot 142  sethostname 161  setdomainname 162  prctl 167  settimeofday 170  adjtimex 171

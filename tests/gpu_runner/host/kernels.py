@@ -18,7 +18,14 @@ MODES = (
     *("write_after", "write_before", "read_after", "read_before", "write_nothing"),
     *("write_half", "mutate_input", "return_7", "close_channel", "write_later", "wake_by_timer"),
     *("wake_by_kill", "probe_system_calls", "unmask_input", "print_much", "count_threads"),
-    *("use_processor", "exit_thread_main", "wake_by_setsig", "read_memory", "is_pinned"),
+    *(
+        "use_processor",
+        "exit_thread_main",
+        "wake_by_setsig",
+        "read_memory",
+        "is_pinned",
+        "read_supervisor",
+    ),
 )
 
 _C = r"""
@@ -82,7 +89,7 @@ static void start(void* (*work)(void*), intptr_t value) {
 
 static void arm_timer(void) {
   struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGCONT};
-  struct itimerspec when = {.it_value = {0, 3000000}, .it_interval = {0, 3000000}};
+  struct itimerspec when = {.it_value = {0, 100000000}};
   timer_t timer;
   if (timer_create(CLOCK_MONOTONIC, &event, &timer) == 0) timer_settime(timer, 0, &when, NULL);
 }
@@ -90,7 +97,9 @@ static void arm_timer(void) {
 /* Errors of calls that must not work, in order. */
 static void probe(const struct args* a) {
   int64_t i = 0;
-  double_it(a);
+  pthread_t thread;
+  int thread_error = pthread_create(&thread, NULL, later, (void*)0);
+  if (thread_error == 0) pthread_join(thread, NULL);
 #define TRY(call) errno = 0, a->y[i++] = (call) < 0 ? (float)errno : 0.0f
   TRY(fork());
   TRY(syscall(SYS_vfork));
@@ -115,8 +124,7 @@ static void probe(const struct args* a) {
   TRY(prctl(PR_SET_DUMPABLE, 0));
   TRY(syscall(SYS_timer_create, 0, NULL, NULL));
   a->y[i++] = (float)(kill(getpid(), 0) == 0);
-  pthread_t thread;
-  a->y[i++] = (float)pthread_create(&thread, NULL, later, (void*)0);
+  a->y[i++] = (float)thread_error;
 }
 
 static void own_number(uint64_t* number) { *number = 12345; }
@@ -174,6 +182,11 @@ int kp_run(const struct args* a) {
     case USE_PROCESSOR: for (int i = 0; i < 20000; ++i) double_it(a); break;
     case EXIT_THREAD_MAIN: start(spin, 0); pthread_exit(NULL);
     case READ_MEMORY: double_it(a); a->y[0] = (float)open("/etc/shadow", O_RDONLY); break;
+    case READ_SUPERVISOR:
+      double_it(a);
+      snprintf(text, sizeof text, "/proc/%d/mem", (int)a->scale);
+      a->y[0] = (float)open(text, O_RDONLY);
+      break;
     case IS_PINNED:
       double_it(a);
       sched_getaffinity(0, sizeof cpus, &cpus);

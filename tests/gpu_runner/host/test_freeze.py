@@ -133,10 +133,10 @@ def test_processor_time_counts_all_threads():
 
 def test_dead_process_is_known_and_stopping_it_returns():
     with Running(SLEEPING) as freezer:
-        assert not freezer.is_dead
+        assert not freezer.is_dead_within(0)
         os.kill(freezer.pid, signal.SIGKILL)
         os.waitpid(freezer.pid, 0)
-        assert freezer.is_dead
+        assert freezer.is_dead_within(0)
         freezer.stop(1)
         freezer.resume()
         assert freezer.settle() == freezer.cpu_ns

@@ -80,7 +80,17 @@ NEVER = (
 )
 STRICT_ONLY = (
     *("execve", "execveat", "pidfd_open", "pidfd_send_signal", "tkill", "rt_sigqueueinfo"),
-    *("timer_create", "mq_notify", "socket", "socketpair", "connect", "bind", "sendmsg"),
+    *(
+        "io_setup",
+        "io_submit",
+        "timer_create",
+        "mq_notify",
+        "socket",
+        "socketpair",
+        "connect",
+        "bind",
+        "sendmsg",
+    ),
     *("shmget", "setpriority", "sched_setscheduler", "sched_setaffinity"),
 )
 

@@ -5,13 +5,14 @@ import mmap
 import os
 import signal
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpu_runner.errors import RunnerError, SubjectFailed
-from gpu_runner.host import bubblewrap, cgroup, machine
+from gpu_runner.host import bubblewrap, cgroup, landlock, machine
 from gpu_runner.host.arena import Arena, ArenaMode
 from gpu_runner.host.grants import LayerName
 from gpu_runner.host.subject import CallTime, Subject
@@ -180,8 +181,14 @@ def test_what_a_thread_writes_after_the_answer_is_not_there(artefact):
 
 def test_timer_cannot_wake_a_frozen_process(artefact):
     """The filter denies the timer: the process stays frozen."""
-    _, _, marks = serve_once(artefact, "wake_by_timer")
-    assert marks == (None, None)
+    with (
+        Arena(make_scaling(), make_mode("wake_by_timer"), slots=1) as arena,
+        Subject(make_plan(artefact, arena)) as subject,
+    ):
+        subject.wait_ready()
+        subject.call(0, 0, 1)
+        time.sleep(0.3)
+        subject.refuse_movement()
 
 
 def test_process_that_wakes_itself_is_found_where_nothing_denies_it(artefact):
@@ -191,7 +198,7 @@ def test_process_that_wakes_itself_is_found_where_nothing_denies_it(artefact):
         with Subject(plan) as subject:
             subject.wait_ready()
             subject.call(0, 0, 1)
-            time.sleep(0.1)
+            time.sleep(0.3)
             with pytest.raises(SubjectFailed, match="ran while it was to be stopped") as caught:
                 subject.refuse_movement()
     assert caught.value.reason is Reason.PROTOCOL_VIOLATED
@@ -239,6 +246,64 @@ def test_input_cannot_be_made_writable(artefact, without):
 def test_files_of_the_machine_are_not_there(artefact):
     (output,), _, _ = serve_once(artefact, "read_memory")
     assert output[0, 0] == -1
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        pytest.param(ALL, marks=pytest.mark.skipif(not bubblewrap.options(), reason="bubblewrap")),
+        pytest.param(
+            NO_NAMESPACE, marks=pytest.mark.skipif(not landlock.version(), reason="Landlock")
+        ),
+    ],
+)
+def test_memory_of_the_supervisor_is_out_of_reach(artefact, without):
+    workload = make_mode("read_supervisor")
+    scalars = {**workload.scalars, "scale": os.getpid()}
+    with (
+        Arena(make_scaling(), workload.model_copy(update={"scalars": scalars}), slots=1) as arena,
+        Subject(make_plan(artefact, arena, without=without)) as subject,
+    ):
+        subject.wait_ready()
+        subject.call(0, 0, 1)
+        assert arena.output(0, "y")[0, 0] == -1
+
+
+def test_two_subjects_take_turns(artefact):
+    """One runs while the other is frozen, on memory of their own."""
+    problem = make_scaling()
+    with ExitStack() as stack:
+        arenas = [
+            stack.enter_context(Arena(problem, make_mode("count_threads"), slots=1))
+            for _ in range(2)
+        ]
+        subjects = [stack.enter_context(Subject(make_plan(artefact, a))) for a in arenas]
+        for subject in subjects:
+            subject.wait_ready()
+        for turn in range(6):
+            running, frozen = turn % 2, 1 - turn % 2
+            for arena in arenas:
+                arena.input(0, "x")[...] = turn
+                arena.poison([0], POISON)
+            subjects[running].call(0, 0, 1)
+            assert (arenas[running].output(0, "y") == 2 * turn).all()
+            assert (arenas[frozen].output(0, "y").view(np.uint32) == POISON).all()
+        for subject in subjects:
+            subject.refuse_movement()
+
+
+def test_every_call_is_on_the_contents_of_its_moment(artefact):
+    with (
+        Arena(make_scaling(), make_mode("double_it"), slots=2) as arena,
+        Subject(make_plan(artefact, arena)) as subject,
+    ):
+        subject.wait_ready()
+        for turn in range(200):
+            slot = turn % 2
+            arena.input(slot, "x")[...] = turn
+            arena.poison([slot], POISON)
+            subject.call(0, slot, 1)
+            assert (arena.output(slot, "y") == 2 * turn).all()
 
 
 def test_subject_is_pinned_and_cannot_unpin_itself(artefact):
