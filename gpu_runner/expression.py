@@ -74,8 +74,8 @@ def _parse(text: str) -> ast.Expression:
 
 def _walk(node: ast.expr, sizes: Mapping[str, int], text: str) -> int:
     match node:
-        case ast.Constant(value=bool() | int()):
-            return int(node.value)
+        case ast.Constant(value=bool() | int() as value):
+            return int(value)
         case ast.Name(id=name):
             return _size(name, sizes, text)
         case ast.UnaryOp(op=ast.USub() | ast.Not()):

@@ -68,6 +68,7 @@ class Admit(Job):
     kind: Literal["admit"] = "admit"
     workloads: tuple[Workload, ...] = Field(min_length=1)
     baselines: tuple[Contender, ...] = ()
+    """The first one is run over every workload as a trusted implementation."""
     threads: int = Field(default=1, ge=1)
 
 

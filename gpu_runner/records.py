@@ -47,7 +47,7 @@ class TimingPlan(Message):
     candidate_s: float = Field(default=0.1, ge=0)
     """Measured time of the candidate a workload and sitting, at least."""
     most_s: float = Field(default=60.0, gt=0)
-    """Time of one workload in one sitting at most."""
+    """Time of one workload in one sitting at most; a dozen pairs are taken all the same."""
     warmup_s: float = Field(default=0.2, ge=0)
     token_us: float = Field(default=2000.0, gt=0)
     """Calls are chained until one token takes this long on the baseline."""

@@ -70,8 +70,6 @@ def admit(
     problem: Problem,
     workloads: tuple[Workload, ...],
     trusted: Mapping[str, Trusted],
-    *,
-    public_only: frozenset[str] = frozenset(),
 ) -> Admission:
     """Pass a target through the gate.
 
@@ -80,8 +78,6 @@ def admit(
         workloads: public and hidden; those too large to verify in a second are left out.
         trusted: implementations known to be right, by name: they take a workload and raw inputs and
             return raw outputs. The reference in its tensors' own precision is always added.
-        public_only: names of those asked for public shapes only, because each new shape costs them
-            a compilation.
 
     Raises:
         Unfitting: the target must not be run; names the reason and the remedy.
@@ -94,10 +90,7 @@ def admit(
         gate.expect_independent_rows()
         gate.expect_varied_answers()
         everyone = {OWN_PRECISION: gate.oracle.same_precision, **trusted}
-        margins = {
-            name: gate.margin(name, call, is_public_only=name in public_only)
-            for name, call in everyone.items()
-        }
+        margins = {name: gate.margin(name, call) for name, call in everyone.items()}
         caught = gate.expect_refusals()
         gate.expect_dependence()
         gate.expect_telling_duplicates()
@@ -119,12 +112,10 @@ class _Gate:
         self._known: dict[tuple[str, int], Case] = {}
         self._kept = 0
 
-    def margin(self, name: str, call: Trusted, *, is_public_only: bool = False) -> float:
+    def margin(self, name: str, call: Trusted) -> float:
         """Return bound over error of a trusted implementation, at worst over all cases."""
         worst, where = 0.0, ""
         for case in self._cases():
-            if is_public_only and case.workload not in self._public:
-                continue
             judgement = self._judge(case, call(case.workload, case.inputs))
             if not self._is_rounding(judgement):
                 self._blame_disagreement(name, judgement.mismatch)

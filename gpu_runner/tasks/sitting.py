@@ -28,6 +28,8 @@ from gpu_runner.tasks.verify import Case, Verifier
 
 _DISCARDED = 3
 """Blocks at the start of a series that are verified and not counted."""
+_FEWEST_PAIRS = 12
+"""Where time runs out this many pairs are still wanted: fewer have no interval to speak of."""
 _FEWEST_WARMUPS = 3
 _TRUSTED_BLOCKS = 2
 """Blocks of a series in which a trusted baseline's outputs are verified as well."""
@@ -192,9 +194,11 @@ class _Heat:
     def _is_enough(self, times: list[_Times], began: float) -> bool:
         plan = self._plan
         ours = times[0].wall_us
+        if time.monotonic() - began > plan.most_s and len(ours) >= _FEWEST_PAIRS:
+            return True
         if len(ours) < plan.pairs:
             return False
-        if len(ours) >= plan.most_pairs or time.monotonic() - began > plan.most_s:
+        if len(ours) >= plan.most_pairs:
             return True
         if (len(ours) - plan.pairs) % plan.pair_block:
             return False

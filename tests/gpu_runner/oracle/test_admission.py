@@ -143,17 +143,6 @@ def test_trusted_implementations_see_every_workload_and_profile():
     assert seen == {*((name, False) for name in names), ("small", True)}
 
 
-def test_what_compiles_for_each_shape_is_asked_for_public_ones_only():
-    seen = set()
-
-    def spy(workload, inputs):
-        seen.add(workload.name)
-        return softmax32(workload, inputs)
-
-    admit(make_problem(), WORKLOADS, {"compiled": spy}, public_only=frozenset({"compiled"}))
-    assert seen == {"small", "wide"}
-
-
 # Degenerate targets -----------------------------------------------------------------------------
 
 
