@@ -6,12 +6,13 @@ runs again after a kill reads it instead of measuring a second time.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 
 from gpu_runner.client import JobPool
 from gpu_runner.jobs import AnyJob, AnyOutcome, Bench, Benched, Rejected, Unfit, Unserved
-from graph.errors import RunStopped
+from graph.errors import OutOfTime, RunStopped
 from graph.events import JobFinished, JobSubmitted
 from graph.run_files import RunFiles
 from graph.waiting import until_stopped
@@ -19,7 +20,7 @@ from graph.waiting import until_stopped
 logger = logging.getLogger(__name__)
 
 TimeLeft = Callable[[float], float | None]
-"""Cuts a timeout to what the budget leaves now; None: too little."""
+"""Cuts a timeout to what the budget leaves now; None: too little. Infinity asks for all of it."""
 
 
 class Desk:
@@ -52,7 +53,14 @@ class Desk:
                 if allowed is None:
                     return _no_time(name)
                 tried = job.model_copy(update={"job_id": name, "timeout_s": allowed})
-                outcome = await self._hand_in(tried, attempt_id)
+                deadline_s = time_left(math.inf)
+                started = time.monotonic()
+                try:
+                    outcome = await self._hand_in(tried, attempt_id, deadline_s)
+                except OutOfTime:
+                    late = _no_time(name)
+                    self._finished(name, job.kind, attempt_id, late, time.monotonic() - started)
+                    return late
             else:
                 self._finished(name, job.kind, attempt_id, outcome, _own_seconds(outcome))
             if not (isinstance(outcome, Unserved) and outcome.is_retryable):
@@ -61,10 +69,13 @@ class Desk:
         assert outcome is not None, "settings allow at least one try"
         return outcome
 
-    async def _hand_in(self, job: AnyJob, attempt_id: str) -> AnyOutcome:
+    async def _hand_in(self, job: AnyJob, attempt_id: str, deadline_s: float | None) -> AnyOutcome:
+        """Await a job; also what it waits for a worker counts against the wall clock."""
         job = self._as_submitted(job, attempt_id)
         started = time.monotonic()
-        outcome = await until_stopped(self._pool.run(job), self._stop)
+        outcome = await until_stopped(
+            self._pool.run(job), self._stop, None if deadline_s == math.inf else deadline_s
+        )
         if self._stop.is_set() and isinstance(outcome, Unserved):
             # A pool that is closing says so of every job; the next process asks for it again.
             raise RunStopped("cancelled while a job ran")

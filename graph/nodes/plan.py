@@ -31,7 +31,7 @@ async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
         except OutOfTime as error:
             return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
         services.decide(
-            "plan", made.language.value, f"{made.reason} {made.language_reason}", at=key
+            "plan", made.language.value, f"{made.reason}; {made.language_reason}", at=key
         )
         return Update(plan=key)
 

@@ -1,6 +1,7 @@
 """Jobs are run once for their id."""
 
 import asyncio
+import math
 
 import pytest
 
@@ -104,7 +105,11 @@ async def test_the_timeout_is_cut_anew_before_each_try(files, stop):
     allowances = iter([30.0, 20.0, 10.0])
     pool = ScenarioPool()
     desk = make_desk(pool, files, stop)
-    await desk.run(build("// lost=2"), time_left=lambda _: next(allowances))
+
+    def left(wanted_s: float) -> float:
+        return wanted_s if wanted_s == math.inf else next(allowances)
+
+    await desk.run(build("// lost=2"), time_left=left)
     assert [job.timeout_s for job in pool.ran] == [30.0, 20.0, 10.0]
 
 
@@ -114,6 +119,18 @@ async def test_without_time_no_job_is_handed_in_and_nothing_is_remembered(files,
     assert isinstance(outcome, Unserved)
     assert "budget" in outcome.message
     assert pool.ran == []
+    assert files.outcome(outcome.job_id) is None
+
+
+async def test_waiting_for_a_worker_counts_against_the_wall_clock(files, stop):
+    pool = ScenarioPool(delay_s=60)
+
+    def left(wanted_s: float) -> float:
+        return min(wanted_s, 0.05)
+
+    outcome = await make_desk(pool, files, stop).run(build(), time_left=left)
+    assert isinstance(outcome, Unserved)
+    assert "budget" in outcome.message
     assert files.outcome(outcome.job_id) is None
 
 
