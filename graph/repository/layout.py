@@ -28,7 +28,7 @@ from graph.run_files import RunFiles
 
 Files = dict[str, str]
 
-_SOURCES: Final = ("__init__", "build", "kernels", "ops", "fallback")
+_SOURCES: Final = ("__init__", "__main__", "build", "kernels", "ops", "fallback")
 _TESTS: Final = ("harness", "test_correctness", "test_dispatcher", "test_compile")
 _LEDGERS: Final = (
     *("attempt-ledger", "optimization-ledger", "research-digest", "tuning-decisions"),

@@ -107,6 +107,20 @@ def test_a_kernel_of_two_outputs_and_a_scalar_passes_its_tests(tmp_path):
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 
 
+def test_kernels_can_be_built_ahead(shipped):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "softmax"],
+        cwd=shipped.root / "src",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    built = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert list(built) == ["v001", "v002"]
+    assert all(Path(library).is_file() for library in built.values())
+
+
 def test_a_wrong_kernel_fails_its_tests(tmp_path):
     wrong = SILU_CPP.replace("d < a->D; ++d", "d + 1 < a->D; ++d")
     root = one_kernel(tmp_path, "silu_and_mul", wrong)
