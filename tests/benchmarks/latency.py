@@ -1,0 +1,52 @@
+"""How long a verdict takes: feedback with a cached build, and a promotion decision.
+
+A softmax of 64 x 1024 (about 100 us for torch on one thread) through the bus, with fresh processes
+as always. Each figure is the median of `--runs` evaluations after one that fills the caches.
+"""
+
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from gpu_runner.local import LocalPool
+from graph.evaluate import Trial, evaluate
+from graph.settings import load_settings
+from graph.targets import load_target
+from tests.benchmarks.subjects import fast_softmax, lean_softmax
+
+
+async def measure(runs: int, state: Path) -> dict[str, float]:
+    """Return the median seconds of a feedback and of a claim, and what they measured."""
+    settings = load_settings()
+    target = load_target(str(lean_softmax(state, 64, 1024)))
+    seconds: dict[str, list[float]] = {"feedback": [], "claim": []}
+    baseline_us = 0.0
+    async with LocalPool(state / "pool") as pool:
+        for basis in ("feedback", "claim"):
+            is_claim = basis == "claim"
+            one = Trial(
+                target=target,
+                candidate=fast_softmax(),
+                against=target.baselines[0],
+                plan=settings.bench.claim if is_claim else settings.bench.feedback,
+                is_claim=is_claim,
+            )
+            for number in range(runs + 1):
+                began = time.monotonic()
+                found = await evaluate(one, pool, settings.jobs)
+                if number:
+                    seconds[basis].append(time.monotonic() - began)
+                baseline_us = found.workloads["only"].against_us
+    return {
+        "feedback_s": median(seconds["feedback"]),
+        "claim_s": median(seconds["claim"]),
+        "baseline_us": baseline_us,
+    }
+
+
+def run(runs: int) -> dict[str, float]:
+    """Measure in a fresh state directory."""
+    with tempfile.TemporaryDirectory(prefix="kernelpilot-latency-") as folder:
+        return asyncio.run(measure(runs, Path(folder)))
