@@ -90,7 +90,7 @@ class Attempt(Message):
     feedback: Decision | None = None
     """One sitting against the incumbent of its time (or the first baseline)."""
     claims: tuple[Decision, ...] = ()
-    """Five sittings or more: against the incumbent and against every baseline."""
+    """Five sittings or more: against the incumbent and the first baseline."""
     job_ids: tuple[str, ...] = ()
     seconds: dict[str, float] = Field(default_factory=dict)
     """Stage to job seconds."""

@@ -1,4 +1,8 @@
-"""Five sittings or more for the round's best: against the incumbent and against every baseline."""
+"""Five sittings or more for the round's best: against the incumbent and the first baseline.
+
+Further baselines wait for the final claim: a baseline that compiles would double the time of every
+promotion and decides none.
+"""
 
 from langgraph.runtime import Runtime
 
@@ -18,7 +22,7 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
         if lane is None:  # routing sends nothing here without one
             return Update(claimed="")
         incumbent = services.incumbent(state)
-        rivals = (*((incumbent,) if incumbent else ()), *services.target.baselines)
+        rivals = (*((incumbent,) if incumbent else ()), services.target.baselines[0])
         seconds = services.time_left(state, services.jobs.claim_s)
         job = Bench(
             job_id=step_id(services, lane, "claim"),
