@@ -315,6 +315,17 @@ def test_an_execution_that_is_not_wanted_is_dropped(case):
     assert messages(sends, wire.Welcome)[0].drop == (held(job),)
 
 
+def test_an_execution_older_than_the_last_lease_is_dropped():
+    pool = make_pool()
+    running(pool)
+    pool.receive(W2, make_hello("w2"), 5.0)
+    pool.tick(10.0)
+    pool.receive(W2, wire.Bye(), 10.0)
+    sends = pool.receive(W1, make_hello(running=(held(make_job()),)), 11.0)
+    assert messages(sends, wire.Welcome)[0].drop == (held(make_job()),)
+    assert messages(sends, wire.Lease)[0].token == FIRST + 2
+
+
 def test_tokens_outgrow_what_a_worker_still_holds():
     pool = make_pool(epoch=1)
     high = (9 << 32) + 3

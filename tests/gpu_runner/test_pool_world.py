@@ -89,6 +89,13 @@ class Bus(RuleBasedStateMachine):
     def pass_time(self, seconds):
         self.world.pass_time(seconds)
 
+    @rule(worker=WORKERS)
+    def lose_sight_of(self, worker):
+        for _ in range(6):
+            self.world.workers[1 - worker].beat()
+            self.world.deliver()
+            self.world.pass_time(2.0)
+
     @invariant()
     def picture_is_whole(self):
         self.world.check()
