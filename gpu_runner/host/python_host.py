@@ -226,21 +226,31 @@ def unplug(names: Sequence[str]) -> torch.library.Library:
     through it, as torch.softmax is through `aten::_softmax`.
 
     Raises:
-        ValueError: torch has no operator of that name.
+        ValueError: torch has no operator of that name for this processor.
     """
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]  # torch's gap
-    schemas = torch._C._jit_get_all_schemas()  # noqa: SLF001 - the registry has no public reader
+    overloads = [
+        (schema.name, f"{schema.name}.{schema.overload_name}".rstrip("."))
+        for schema in torch._C._jit_get_all_schemas()  # noqa: SLF001 - the registry has no public reader
+    ]
     for name in names:
-        found = [s for s in schemas if s.name in (name, f"{name}_")]
-        if not found:
+        found = [full for short, full in overloads if short in (name, f"{name}_")]
+        own = {full: kernel for full in found if (kernel := own_kernel(full)) is not None}
+        if not own:
             raise ValueError(f"torch {torch.__version__} has no operator {name!r}")
-        for schema in found:
-            full = f"{schema.name}.{schema.overload_name}".rstrip(".")
-            own = torch.library.get_kernel(full, "CPU")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it replaces a kernel is what it is for
-                library.impl(full, useless(own), "CPU")  # type: ignore[no-untyped-call]  # torch's gap
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it replaces a kernel is what it is for
+            for full, kernel in own.items():
+                library.impl(full, useless(kernel), "CPU")  # type: ignore[no-untyped-call]  # torch's gap
     return library
+
+
+def own_kernel(overload: str) -> Any:
+    """Return what torch runs for an overload on this processor, or None."""
+    try:
+        return torch.library.get_kernel(overload, "CPU")
+    except RuntimeError:
+        return None
 
 
 def useless(own: Any) -> Callable[..., Any]:

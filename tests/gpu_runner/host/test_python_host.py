@@ -146,6 +146,8 @@ sys.path.insert(0, {root!r})
 import torch
 from gpu_runner.host import python_host
 names = ["aten::_softmax", "aten::silu", "aten::native_layer_norm", "aten::argmax"]
+names += ["aten::gelu", "aten::addmm", "aten::mm", "aten::linear", "aten::rms_norm"]
+names += ["aten::_int_mm"]
 kept = python_host.unplug(names)
 x = torch.randn(4, 8)
 out = torch.empty(4, 8)
@@ -166,6 +168,19 @@ for t in (
     torch.nn.functional.layer_norm(x.to(torch.bfloat16), (8,)),
 ):
     assert t.shape == x.shape and t.isnan().all(), t
+w = torch.randn(8, 8)
+whole = torch.ones(32, 32, dtype=torch.int8)
+for t in (
+    torch.nn.functional.gelu(x, approximate="tanh"),
+    torch.nn.functional.gelu(x),
+    torch.nn.functional.rms_norm(x, (8,)),
+    torch.nn.functional.linear(x, w, w[0]),
+    torch.addmm(w[0], x, w),
+    torch.matmul(x, w),
+    x @ w,
+):
+    assert t.shape == x.shape and t.isnan().all(), t
+assert (torch._int_mm(whole, whole) == torch.iinfo(torch.int32).min).all()
 assert (x.argmax(-1) == torch.iinfo(torch.int64).min).all()
 e = (x - x.amax(-1, keepdim=True)).exp()
 assert (e / e.sum(-1, keepdim=True)).isfinite().all()
