@@ -29,12 +29,13 @@ async def start(
     """
     from graph.run import begin, drive  # noqa: PLC0415 - langgraph takes a second to import
 
-    team = make_team(team_name(settings.team))
+    name = team_name(settings.team)
+    team = make_team(name, settings.models)
     files = make_run(settings.run.directory, target.name, run_dir)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     try:
         async with open_pool(settings.pool, files.root / "pool") as pool:
-            await begin(files, target, team, pool, seed=settings.run.seed)
+            await begin(files, target, name, pool, seed=settings.run.seed)
             async with shown.showing():
                 return await drive(files, settings, team, pool, (shown,)), files
     finally:
@@ -54,7 +55,7 @@ async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunR
     done = finished(files)
     if done is not None:
         return done
-    team = make_team(_team_of(settings, manifest.team))
+    team = make_team(_team_of(settings, manifest.team), settings.models)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     async with open_pool(settings.pool, files.root / "pool") as pool, shown.showing():
         return await drive(files, settings, team, pool, (shown,))

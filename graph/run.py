@@ -42,15 +42,15 @@ Listener = Callable[[AnyEvent], None]
 
 
 async def begin(
-    files: RunFiles, target: Target, team: Team, pool: JobPool, *, seed: int
+    files: RunFiles, target: Target, team: str, pool: JobPool, *, seed: int
 ) -> RunManifest:
-    """Write the manifest of a new run."""
+    """Write the manifest of a new run; `team` is how it was chosen, so that it can be again."""
     manifest = RunManifest(
         run_id=run_id_of(files.root),
         kernelpilot_version=program_version(),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         seed=seed,
-        team=team.name,
+        team=team,
         target=target,
         environment=await pool.environment(),
     )

@@ -35,6 +35,17 @@ class TeamSettings(Message):
     retries: int = Field(ge=1)
 
 
+class ModelSettings(Message):
+    """Which models a provider's team asks."""
+
+    writer: dict[str, JsonValue] = Field(default_factory=dict)
+    """Of `agents.providers.ModelPlan`: model, and where it differs from the team's, provider."""
+    reviewer: dict[str, JsonValue] = Field(default_factory=dict)
+    """Another model than the writer's."""
+    repairs: int = Field(ge=0)
+    """Times that a malformed reply is sent back."""
+
+
 class PoolSettings(Message):
     """Who executes."""
 
@@ -83,6 +94,7 @@ class Settings(Message):
 
     run: RunSettings
     team: TeamSettings
+    models: ModelSettings
     pool: PoolSettings
     jobs: JobSettings
     loop: LoopSettings

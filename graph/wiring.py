@@ -8,12 +8,19 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue, ValidationError
 
 from agents.roles import Team
 from gpu_runner.client import BusClient, JobPool
 from gpu_runner.local import LocalPool
 from graph.errors import SettingsError
-from graph.settings import PoolSettings, TeamSettings
+from graph.explain import explain
+from graph.settings import ModelSettings, PoolSettings, TeamSettings
+
+if TYPE_CHECKING:
+    from agents.model import ChatModel
 
 _KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
@@ -44,11 +51,19 @@ def team_name(settings: TeamSettings, environment: Mapping[str, str] = os.enviro
     return settings.name
 
 
-def make_team(name: str) -> Team:
+def make_team(
+    name: str, models: ModelSettings, environment: Mapping[str, str] = os.environ
+) -> Team:
     """Return the team of a name.
 
+    Args:
+        name: of `team_name`.
+        models: which models a provider's team asks.
+        environment: where the keys are.
+
     Raises:
-        SettingsError: its file cannot be read, or no such team is part of this version.
+        SettingsError: its script cannot be read, or no model is named.
+        ModelRefused: the provider's library is missing, or a model would review its own work.
     """
     if name == "playbook":
         from agents.playbook import Playbook  # noqa: PLC0415 - brings Optuna along
@@ -61,9 +76,31 @@ def make_team(name: str) -> Team:
             return Scripted.read(Path(name.removeprefix("scripted:")))
         except OSError as error:
             raise SettingsError(f"team {name!r}: {error.strerror}") from error
-    raise SettingsError(
-        f"team {name!r} is not part of this version; use --team playbook or scripted:FILE"
+    if name not in _KEYS:
+        raise SettingsError(f"team {name!r} is unknown; use --team playbook, anthropic or openai")
+    from agents.team import ModelTeam  # noqa: PLC0415 - with the prompts
+
+    return ModelTeam(
+        _model(name, "writer", models.writer, environment),
+        _model(name, "reviewer", models.reviewer, environment),
+        repairs=models.repairs,
     )
+
+
+def _model(
+    team: str, role: str, choice: dict[str, JsonValue], environment: Mapping[str, str]
+) -> "ChatModel":
+    """Return the model of one role; its provider is the team's unless it names another."""
+    from agents.providers import ModelPlan, connect  # noqa: PLC0415 - only where one is asked
+
+    if not choice.get("model"):
+        raise SettingsError(f"team {team!r} needs to know its models; set models.{role}.model=NAME")
+    try:
+        plan = ModelPlan.model_validate({"provider": team, **choice})
+    except ValidationError as error:
+        lines = explain(error, ModelPlan, "", ("models", role))
+        raise SettingsError(f"settings: {lines}") from error
+    return connect(plan, key=environment.get(_KEYS[plan.provider], ""))
 
 
 @asynccontextmanager

@@ -70,7 +70,7 @@ def run_loop(tmp_path: Path, settings: Settings) -> RunLoop:
         used_team, used_pool = team or TableTeam(), pool or ScenarioPool()
         heard: list[AnyEvent] = []
         if not (files.root / "run.json").exists():
-            await begin(files, target or make_target(), used_team, used_pool, seed=0)
+            await begin(files, target or make_target(), used_team.name, used_pool, seed=0)
         result = await drive(files, chosen or settings, used_team, used_pool, (heard.append,))
         return Ran(result, files, used_pool, used_team, heard)
 

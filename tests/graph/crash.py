@@ -73,7 +73,7 @@ async def run(root: Path) -> None:
     pool = JournalPool(root / "journal")
     team = TableTeam(DRAFTS, plan=PLAN)
     if not (files.root / "run.json").exists():
-        await begin(files, TARGET, team, pool, seed=0)
+        await begin(files, TARGET, team.name, pool, seed=0)
     await drive(files, load_settings(), team, pool)
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ def answer(monkeypatch, capsys):
         return (code if isinstance(code, int) else 0), out, err
 
     return run
+
+
+def wait_for(is_true, patience_s: float = 60.0) -> None:
+    give_up_s = time.monotonic() + patience_s
+    while not is_true():
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.02)
 
 
 def runs_setting(folder: Path) -> tuple[str, str]:
@@ -254,8 +262,34 @@ def test_run_prints_one_json_object_and_its_progress_to_stderr(bus, tmp_path):
     assert told["run_dir"] == str(tmp_path / "mine")
     assert "admission: admitted" in finished.stderr
     manifest = RunFiles(tmp_path / "mine").read_manifest()
-    assert (manifest.seed, manifest.team, manifest.run_id) == (3, "scripted", "mine")
+    assert (manifest.seed, manifest.team, manifest.run_id) == (3, f"scripted:{script}", "mine")
     assert manifest.target.budget.rounds == 1
+
+
+@pytest.mark.serial
+def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_path):
+    script = write_script(tmp_path / "team.yaml", *["// us=60"] * 2, "// us=50", "// us=40")
+    command = [
+        sys.executable, "-m", "graph.cli", "run", "softmax", "--team", f"scripted:{script}",
+        "--rounds", "2", "--lanes", "1", "--set", f"pool.endpoint={bus}",
+        "--run-dir", str(tmp_path / "runs" / "mine"),
+    ]  # fmt: skip
+    events = tmp_path / "runs" / "mine" / "events.jsonl"
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    ) as running:
+        wait_for(lambda: events.exists() and "job_finished" in events.read_text())
+        status = only_json(kernelpilot("status", "mine", "--json", cwd=tmp_path))
+        assert (status["state"], status["pid"]) == ("running", running.pid)
+        running.kill()
+    status = only_json(kernelpilot("status", "mine", "--json", cwd=tmp_path))
+    assert status["state"] == "interrupted"
+    resumed = kernelpilot("resume", "mi", "--set", f"pool.endpoint={bus}", "--json", cwd=tmp_path)
+    told = only_json(resumed)
+    assert told["exit_reason"] in {"goal_met", "budget_rounds"}
+    assert told["best_attempt"]
+    again = kernelpilot("resume", "mine", "--json", cwd=tmp_path)
+    assert {**only_json(again), "run_dir": ""} == {**told, "run_dir": ""}
 
 
 @pytest.mark.serial

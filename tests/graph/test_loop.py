@@ -442,7 +442,7 @@ async def test_five_runs_at_once_do_not_disturb_each_other(tmp_path, settings):
     async def one(number: int):
         files = RunFiles(tmp_path / f"run-{number}")
         team, pool = TableTeam({"1.0": f"us={50 + number}"}), ScenarioPool()
-        await begin(files, make_target(), team, pool, seed=number)
+        await begin(files, make_target(), team.name, pool, seed=number)
         return await drive(files, settings, team, pool)
 
     results = await asyncio.gather(*(one(number) for number in range(5)))

@@ -2,12 +2,15 @@
 
 import pytest
 
+from agents.errors import ModelRefused
 from agents.playbook import Playbook
 from agents.scripted import Scripted
 from graph.errors import SettingsError
-from graph.settings import TeamSettings
+from graph.settings import ModelSettings, TeamSettings
 from graph.wiring import make_team, program_version, team_name
 from tests.graph.processes import write_script
+
+MODELS = ModelSettings(repairs=2)
 
 
 def named(name: str) -> TeamSettings:
@@ -36,17 +39,47 @@ def test_the_message_about_a_key_never_holds_another_one():
 
 
 def test_the_playbook_is_made_without_a_key():
-    assert isinstance(make_team("playbook"), Playbook)
+    assert isinstance(make_team("playbook", MODELS), Playbook)
 
 
 def test_a_script_is_read_from_its_file(tmp_path):
     path = write_script(tmp_path / "team.yaml", "// us=60")
-    assert isinstance(make_team(f"scripted:{path}"), Scripted)
+    assert isinstance(make_team(f"scripted:{path}", MODELS), Scripted)
 
 
 def test_a_missing_script_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"none\.yaml"):
-        make_team(f"scripted:{tmp_path}/none.yaml")
+        make_team(f"scripted:{tmp_path}/none.yaml", MODELS)
+
+
+KEYS = {"ANTHROPIC_API_KEY": "sk-a", "OPENAI_API_KEY": "sk-o"}
+
+
+def test_a_provider_needs_to_know_its_models():
+    with pytest.raises(SettingsError, match=r"set models\.writer\.model=NAME"):
+        make_team("anthropic", MODELS, KEYS)
+    half = ModelSettings(writer={"model": "a"}, repairs=2)
+    with pytest.raises(SettingsError, match=r"set models\.reviewer\.model=NAME"):
+        make_team("anthropic", half, KEYS)
+
+
+def test_a_wrong_model_setting_is_explained():
+    wrong = ModelSettings(writer={"model": "a", "base_ulr": "http://x"}, repairs=2)
+    with pytest.raises(SettingsError, match="did you mean 'base_url'"):
+        make_team("openai", wrong, KEYS)
+
+
+def test_a_team_of_models_is_of_its_provider_unless_a_role_names_another():
+    models = ModelSettings(
+        writer={"model": "big"}, reviewer={"model": "other", "provider": "openai"}, repairs=2
+    )
+    assert make_team("anthropic", models, KEYS).name == ("anthropic:big reviewed by openai:other")
+
+
+def test_a_model_does_not_review_its_own_work():
+    models = ModelSettings(writer={"model": "big"}, reviewer={"model": "big"}, repairs=2)
+    with pytest.raises(ModelRefused, match="another"):
+        make_team("openai", models, KEYS)
 
 
 def test_the_program_knows_its_version():
