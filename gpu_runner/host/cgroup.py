@@ -4,6 +4,7 @@ Both hierarchies are served, also mixed: version 1 `pids` and `memory`, version 
 parent delegates. Where no group can be made, nothing here is active and the other layers remain.
 """
 
+import functools
 import itertools
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 _KILL_S = 2.0
 _POLL_S = 0.002
 _LIMIT_FILES = {"memory_bytes": ("memory.max", "memory.limit_in_bytes"), "tasks": ("pids.max",)}
+_PREFIX = "kp-"
 _serial = itertools.count()
 
 
@@ -61,10 +63,11 @@ class Group:
 
 def create(*, tasks: int, memory_bytes: int | None = None) -> Group | None:
     """Make a group below our own, or return None where the host allows none."""
-    name = f"kp-{os.getpid()}-{next(_serial)}"
+    name = f"{_PREFIX}{os.getpid()}-{next(_serial)}"
     wanted = {"tasks": tasks, "memory_bytes": memory_bytes}
     folders = []
     for home in _homes():
+        _sweep(home)
         folder = home / name
         with suppress(OSError):
             folder.mkdir()
@@ -83,6 +86,16 @@ def refusal() -> str | None:
         return f"{homes[0]} is not writable; delegate a cgroup (systemd: Delegate=yes)"
     group.close()
     return None
+
+
+@functools.cache
+def _sweep(home: Path) -> None:
+    """Remove empty groups of processes that were killed before they could; once a process."""
+    for folder in home.glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _limit(folder: Path, wanted: dict[str, int | None]) -> None:

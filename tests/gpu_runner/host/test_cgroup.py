@@ -87,3 +87,15 @@ def test_process_that_is_gone_cannot_be_added(group):
         process.kill()
     with pytest.raises(OSError, match="No such process"):
         group.add(process.pid)
+
+
+def test_empty_groups_of_the_dead_are_swept_and_those_of_the_living_kept(group):
+    with sleeping() as dead:
+        dead.kill()
+    left = [home / f"kp-{dead.pid}-0" for home in cgroup._homes()]
+    for folder in left:
+        folder.mkdir()
+    cgroup._sweep.cache_clear()
+    create(tasks=1).close()
+    assert not any(folder.exists() for folder in left)
+    assert all(folder.exists() for folder in group.folders)
