@@ -48,6 +48,8 @@ class Recipe(Message):
     choices: tuple[Choice, ...] = ()
     answers: tuple[str, ...] = ()
     """Bottleneck classes that moving to this recipe treats."""
+    flags: tuple[str, ...] = ()
+    """Compiler flags of its candidates."""
     needs: tuple[str, ...] = ()
     """Instruction-set names the machine must have."""
     is_portable: bool = False
@@ -144,4 +146,5 @@ def _environment() -> Environment:
 def render(recipe: Recipe, match: Match, parameters: Parameters) -> Candidate:
     """Return the candidate that a recipe makes of a problem with these parameters."""
     text = _environment().get_template(recipe.template).render({**match.binding, **parameters})
-    return Candidate(language=Language.CPP, sources=(Source(path="kernel.cpp", text=text),))
+    sources = (Source(path="kernel.cpp", text=text),)
+    return Candidate(language=Language.CPP, sources=sources, flags=recipe.flags)

@@ -4,6 +4,7 @@ Rules are asked in order; the first whose evidence is not empty names the bottle
 are thresholds of judgement, not of acceptance: a wrong diagnosis costs one attempt.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -26,8 +27,14 @@ Bottleneck = Literal[
 ]
 NEAR_ROOF = 0.85
 _MANY_SPILLS = 8
+_SPILLED_SHARE = 0.15
+_DIVISION_SHARE = 0.01
 _SCALAR_SHARE = 0.5
+_ONCE_A_ROW_SHARE = 0.2
+"""With less scalar arithmetic than this, the inner loops are vectors and a call is made by rows."""
 _TINY_US = 5.0
+"""A call this short is mostly set-up; no floor made of bytes and operations describes it."""
+_SETUP_US = 0.5
 _WIDTHS = (("avx512f", 512), ("avx2", 256))
 
 Evidence = tuple[str, ...]
@@ -66,9 +73,15 @@ def diagnose(facts: Facts, view: RunView) -> Diagnosis:
     raise AssertionError("the last rule of the table holds for any facts")
 
 
-def worst(facts: Facts) -> Roofline | None:
-    """Return the workload that is farthest from its floor."""
-    return min(facts.roofline, key=lambda roof: roof.fraction_reached, default=None)
+def worst(facts: Facts, view: RunView) -> Roofline | None:
+    """Return the workload with most to gain: its weight times the logarithm of time over floor."""
+    weights = {workload.name: workload.weight for workload in view.workloads}
+
+    def gain(roof: Roofline) -> float:
+        ratio = max(roof.time_us, _SETUP_US) / (roof.floor_us + _SETUP_US)
+        return weights.get(roof.workload, 1.0) * math.log(ratio)
+
+    return max(facts.roofline, key=gain, default=None)
 
 
 def changes(now: Facts, before: Facts | None) -> Evidence:
@@ -95,16 +108,17 @@ def changes(now: Facts, before: Facts | None) -> Evidence:
 
 
 def _near_roof(facts: Facts, _: RunView) -> Evidence:
-    lowest = worst(facts)
-    if lowest is None or lowest.fraction_reached <= NEAR_ROOF:
+    roofs = [roof for roof in facts.roofline if roof.time_us > _TINY_US]
+    if not roofs or any(roof.fraction_reached <= NEAR_ROOF for roof in roofs):
         return ()
-    return tuple(f"{r.workload}: {r.fraction_reached:.0%} of the roof" for r in facts.roofline)
+    return tuple(f"{r.workload}: {r.fraction_reached:.0%} of the roof" for r in roofs)
 
 
 def _calls(facts: Facts, _: RunView) -> Evidence:
     mix = facts.instructions
-    names = mix.calls_in_loops if mix else ()
-    return tuple(f"{name} is called from inside a loop" for name in names)
+    if mix is None or mix.scalar_arithmetic < _ONCE_A_ROW_SHARE * mix.vector_arithmetic:
+        return ()
+    return tuple(f"{name} is called from inside a loop" for name in mix.calls_in_loops)
 
 
 def _scalar(facts: Facts, view: RunView) -> Evidence:
@@ -126,28 +140,30 @@ def _scalar(facts: Facts, view: RunView) -> Evidence:
 
 def _spills(facts: Facts, _: RunView) -> Evidence:
     mix = facts.instructions
-    if mix is None or mix.spills < _MANY_SPILLS:
+    if mix is None or mix.spills < max(_MANY_SPILLS, _SPILLED_SHARE * mix.total):
         return ()
-    return (f"{mix.spills} stack accesses inside loops",)
+    return (f"{mix.spills} stack accesses inside loops, of {mix.total} instructions",)
 
 
-def _division(facts: Facts, _: RunView) -> Evidence:
-    mix, lowest = facts.instructions, worst(facts)
-    if mix is None or not mix.division or lowest is None or lowest.bound == "memory":
+def _division(facts: Facts, view: RunView) -> Evidence:
+    mix, lowest = facts.instructions, worst(facts, view)
+    if mix is None or lowest is None or lowest.bound == "memory":
+        return ()
+    if not mix.division or mix.division < _DIVISION_SHARE * mix.total:
         return ()
     return (f"{mix.division} divisions or square roots", _where(lowest))
 
 
-def _overhead(facts: Facts, _: RunView) -> Evidence:
-    lowest = worst(facts)
+def _overhead(facts: Facts, view: RunView) -> Evidence:
+    lowest = worst(facts, view)
     if lowest is None or lowest.bound != "latency" or lowest.time_us > _TINY_US:
         return ()
     return (f"{lowest.workload} takes {lowest.time_us:.3g} us in all", _where(lowest))
 
 
 def _bound_by(name: str) -> Callable[[Facts, RunView], Evidence]:
-    def evidence(facts: Facts, _: RunView) -> Evidence:
-        lowest = worst(facts)
+    def evidence(facts: Facts, view: RunView) -> Evidence:
+        lowest = worst(facts, view)
         return (_where(lowest),) if lowest is not None and lowest.bound == name else ()
 
     return evidence

@@ -10,6 +10,7 @@ from agents.playbook.catalogue import Recipe, notes_of, notes_path, recipes_of, 
 from agents.playbook.diagnosis import Bottleneck
 from agents.playbook.families import detect
 from gpu_runner.candidate import Language
+from gpu_runner.languages.cpp import refuse_flags
 from graph.targets import load_target, target_names
 from tests.agents.builders import AVX512
 from tests.builders import make_problem
@@ -68,7 +69,7 @@ def test_rendering_is_a_function_of_its_arguments(data):
     assert render(recipe, MATCHES[name], parameters) == render(recipe, MATCHES[name], shuffled)
 
 
-@pytest.mark.parametrize("family", {m.family for m in MATCHES.values()})
+@pytest.mark.parametrize("family", sorted({m.family for m in MATCHES.values()}))
 def test_each_family_opens_with_a_portable_recipe_and_has_notes(family):
     recipes = recipes_of(family, ())
     assert recipes[0].is_portable
@@ -112,6 +113,13 @@ def test_parameters_that_are_not_the_recipes_do_not_fit():
     assert not recipe.fits({**best, "unroll": 3})
     assert not recipe.fits({**best, "more": 1})
     assert not recipe.fits({})
+
+
+@pytest.mark.parametrize(("name", "recipe"), ALL)
+def test_the_flags_of_a_recipe_are_ones_that_the_builder_allows(name, recipe: Recipe):
+    candidate = render(recipe, MATCHES[name], recipe.defaults())
+    assert candidate.flags == recipe.flags
+    assert refuse_flags(candidate) is None
 
 
 def test_the_name_of_the_problem_is_in_the_text():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agents.playbook.diagnosis import RULES, Bottleneck, changes, diagnose, worst
 from gpu_runner.facts import Facts, InstructionMix, Remark, Roofline
 from tests.agents.builders import make_view
+from tests.builders import make_workload
 
 
 def make_roof(**changes) -> Roofline:
@@ -37,14 +38,16 @@ def facts_of(mix: InstructionMix | None = None, *roofs: Roofline, **changes) -> 
 
 NEAR = make_roof(fraction_reached=0.9)
 CASES = {
-    "near_roof": facts_of(make_mix(calls_in_loops=("expf",)), NEAR),
-    "calls_in_loop": facts_of(make_mix(calls_in_loops=("expf",), spills=50), make_roof()),
+    "near_roof": facts_of(make_mix(calls_in_loops=("expf",), scalar_arithmetic=30), NEAR),
+    "calls_in_loop": facts_of(
+        make_mix(calls_in_loops=("expf",), scalar_arithmetic=30, spills=50), make_roof()
+    ),
     "not_vectorised": facts_of(
         make_mix(vector_bits={}, vector_arithmetic=1, scalar_arithmetic=30), make_roof()
     ),
     "spills": facts_of(make_mix(spills=20), make_roof()),
     "launch_overhead": facts_of(
-        None, make_roof(time_us=1.5, bound="latency", fraction_reached=0.1)
+        None, make_roof(time_us=1.5, floor_us=0.1, bound="latency", fraction_reached=0.1)
     ),
     "division": facts_of(make_mix(division=3), make_roof(bound="compute")),
     "memory_bandwidth": facts_of(make_mix(division=3), make_roof()),
@@ -69,7 +72,9 @@ def test_evidence_quotes_the_numbers():
     assert diagnose(CASES["calls_in_loop"], make_view()).evidence == (
         "expf is called from inside a loop",
     )
-    assert diagnose(CASES["spills"], make_view()).evidence == ("20 stack accesses inside loops",)
+    assert diagnose(CASES["spills"], make_view()).evidence == (
+        "20 stack accesses inside loops, of 100 instructions",
+    )
     assert "30 of 31 arithmetic instructions are scalar" in (
         diagnose(CASES["not_vectorised"], make_view()).evidence
     )
@@ -95,9 +100,38 @@ def test_the_compilers_remark_is_quoted_where_a_loop_is_scalar():
 
 
 def test_one_workload_far_from_the_roof_is_enough_to_go_on():
-    facts = facts_of(None, NEAR, make_roof(workload="large", fraction_reached=0.4))
+    facts = facts_of(None, NEAR, make_roof(workload="large", time_us=125.0, fraction_reached=0.4))
     assert diagnose(facts, make_view()).rule.bottleneck == "memory_bandwidth"
-    assert worst(facts) == facts.roofline[1]
+    assert worst(facts, make_view()) == facts.roofline[1]
+
+
+def test_weights_decide_where_most_is_to_gain():
+    heavy, light = make_workload(weight=9.0), make_workload(name="light")
+    facts = facts_of(None, make_roof(), make_roof(workload="light", time_us=400.0))
+    assert worst(facts, make_view(workloads=(heavy, light))) == facts.roofline[0]
+    assert worst(facts, make_view()) == facts.roofline[1]
+    assert worst(facts_of(), make_view()) is None
+
+
+def test_calls_so_short_that_no_floor_describes_them_do_not_hide_the_roof():
+    tiny = make_roof(workload="tiny", time_us=0.6, floor_us=0.02, fraction_reached=0.03)
+    assert diagnose(facts_of(None, NEAR, tiny), make_view()).rule.bottleneck == "near_roof"
+    assert diagnose(facts_of(None, tiny), make_view()).rule.bottleneck != "near_roof"
+
+
+def test_a_call_made_once_a_row_is_no_bottleneck():
+    facts = facts_of(make_mix(calls_in_loops=("sqrt",), scalar_arithmetic=3), make_roof())
+    assert diagnose(facts, make_view()).rule.bottleneck == "memory_bandwidth"
+
+
+def test_one_division_in_a_long_body_is_no_bottleneck():
+    facts = facts_of(make_mix(total=448, division=1), make_roof(bound="compute"))
+    assert diagnose(facts, make_view()).rule.bottleneck == "compute"
+
+
+def test_a_few_spills_in_a_long_body_are_no_bottleneck():
+    facts = facts_of(make_mix(total=229, spills=17), make_roof())
+    assert diagnose(facts, make_view()).rule.bottleneck == "memory_bandwidth"
 
 
 def test_exactly_at_the_threshold_is_not_near_enough():
