@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from agents.errors import ModelRefused
 from agents.model import ChatModel
 from gpu_runner.message import Message
 
@@ -43,10 +44,14 @@ def connect(plan: ModelPlan, *, key: str) -> ChatModel:
     Raises:
         ModelRefused: the library is not installed, or a key is missing; names what to do.
     """
-    if plan.provider == "anthropic":
-        from agents.providers.anthropic import AnthropicModel  # noqa: PLC0415 - 2 s to import
+    try:
+        if plan.provider == "anthropic":
+            from agents.providers.anthropic import AnthropicModel  # noqa: PLC0415 - 2 s to import
 
-        return AnthropicModel(plan, key=key)
-    from agents.providers.openai import OpenAIModel  # noqa: PLC0415 - 2 s to import
-
+            return AnthropicModel(plan, key=key)
+        from agents.providers.openai import OpenAIModel  # noqa: PLC0415 - 2 s to import
+    except ImportError as error:
+        raise ModelRefused(
+            f"provider {plan.provider!r}: {error}; install it with pip install 'kernelpilot[run]'"
+        ) from error
     return OpenAIModel(plan, key=key)

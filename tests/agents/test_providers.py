@@ -192,3 +192,21 @@ def test_no_library_is_imported_before_a_model_is_connected():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+def test_a_missing_library_is_refused_with_how_to_get_it(provider):
+    code = (
+        "import sys\n"
+        f"sys.modules[{provider!r}] = None\n"
+        "from agents.errors import ModelRefused\n"
+        "from agents.providers import ModelPlan, connect\n"
+        "try:\n"
+        f"    connect(ModelPlan(provider={provider!r}, model='m'), key='k')\n"
+        "except ModelRefused as error:\n"
+        "    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "pip install 'kernelpilot[run]'" in done.stdout
