@@ -150,6 +150,104 @@ async def test_a_broker_of_another_protocol_ends_the_wait(endpoint, client):
             await run
 
 
+class PlayedBroker:
+    """A ROUTER whose answers the test writes."""
+
+    def __init__(self, endpoint):
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.ROUTER)
+        self.socket.bind(endpoint)
+        self.socket.setsockopt(zmq.RCVTIMEO, 10_000)
+        self.inbox = wire.Inbox(wire.TO_BROKER)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close(linger=0)
+        self.context.term()
+
+    def receive(self):
+        self.peer, *frames = self.socket.recv_multipart()
+        return self.inbox.parse(frames)
+
+    async def expect(self, kind):
+        while not isinstance(message := await asyncio.to_thread(self.receive), kind):
+            pass
+        return message
+
+    def send(self, message):
+        self.socket.send_multipart([self.peer, *wire.encode(message)])
+
+
+async def test_a_submission_that_is_not_answered_is_sent_again(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        first = await broker.expect(wire.Submit)
+        assert await broker.expect(wire.Submit) == first
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+
+
+async def test_an_accepted_job_is_asked_after_without_its_content(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        await broker.expect(wire.Submit)
+        broker.send(wire.Submitted(job_id="job", state=wire.State.QUEUED, workers=1))
+        assert await broker.expect(wire.Wait) == wire.Wait(job_id="job")
+        broker.send(
+            wire.Refused(job_id="job", code=wire.Refusal.UNKNOWN, message="submit it again")
+        )
+        await broker.expect(wire.Submit)
+        broker.send(wire.Result(outcome=make_built()))
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+
+
+async def test_a_busy_broker_is_left_alone_for_as_long_as_it_says(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        await broker.expect(wire.Submit)
+        busy = wire.Refused(job_id="job", code=wire.Refusal.BUSY, message="full", retry_after_s=0.3)
+        broker.send(busy)
+        await broker.expect(wire.Submit)
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+
+
+async def test_a_broker_that_cannot_read_us_ends_the_wait(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        await broker.expect(wire.Submit)
+        broker.send(wire.Refused(code=wire.Refusal.MALFORMED, message="job.kind: unknown"))
+        with pytest.raises(PoolError, match=r"refuses: job\.kind: unknown"):
+            await run
+
+
+async def test_answers_for_jobs_nobody_awaits_are_ignored(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        await broker.expect(wire.Submit)
+        for code in wire.Refusal.CONFLICT, wire.Refusal.UNKNOWN:
+            broker.send(wire.Refused(job_id="stranger", code=code, message="what?"))
+        broker.send(wire.Submitted(job_id="stranger", state=wire.State.QUEUED, workers=1))
+        broker.send(wire.Result(outcome=make_built("stranger")))
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+
+
+async def test_an_abandoned_wait_ends_and_a_later_one_is_served(endpoint, client):
+    run = asyncio.create_task(client.run(make_job()))
+    await asyncio.sleep(0.05)
+    client.abandon("the pool is broken")
+    with pytest.raises(PoolError, match="the pool is broken"):
+        await run
+    with serving(endpoint):
+        run = asyncio.create_task(client.run(make_job()))
+        await asyncio.to_thread(serve, endpoint, 1)
+        assert await run == make_built()
+
+
 async def test_closing_ends_every_wait(endpoint, client):
     run = asyncio.create_task(client.run(make_job()))
     asked = asyncio.create_task(client.environment())

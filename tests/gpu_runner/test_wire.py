@@ -9,13 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpu_runner import wire
+from gpu_runner.jobs import Benched
 from gpu_runner.message import digest_of
+from gpu_runner.records import BenchRecord, Series, Sitting, TimingPlan
 from gpu_runner.wire import MAGIC, MOST_BYTES, Inbox, Malformed, TooLarge
-from tests.builders import make_environment
+from tests.builders import make_environment, make_workload
 from tests.gpu_runner.executors import make_built, make_job, seen
 
 GOLDEN = Path(__file__).parents[1] / "data" / "wire"
 TOKEN = (3 << 32) + 7
+DIGEST = "0" * 64
 HELD = wire.Held(job_id="run1-r02-a1-build", token=TOKEN, spec_digest="0" * 63 + "1")
 
 MESSAGES: list[Any] = [
@@ -161,6 +164,49 @@ def test_the_largest_legal_message_passes():
     frames = wire.encode(done)
     assert len(frames[1]) == MOST_BYTES
     assert Inbox(wire.TO_BROKER).parse(frames) == done
+
+
+def test_the_limit_holds_the_record_it_is_derived_from():
+    pairs, times = 400, tuple(1234.5678901234567 + i for i in range(400))
+    against = {"torch eager": DIGEST, "torch compile": DIGEST, "incumbent": DIGEST}
+    workloads = tuple(make_workload(name=f"w{i}") for i in range(18))
+    series = tuple(
+        Series(
+            workload=workload.name,
+            against=name,
+            slots=8,
+            candidate_us=times,
+            against_us=times,
+            candidate_cpu_us=times,
+            against_cpu_us=times,
+        )
+        for workload in workloads
+        for name in against
+    )
+    sittings = tuple(
+        Sitting(
+            index=i,
+            started_at="2026-01-01T00:00:00Z",
+            key_digest=DIGEST,
+            pressure_percent=0.0,
+            verified_outputs=pairs,
+            series=series,
+        )
+        for i in range(10)
+    )
+    record = BenchRecord(
+        problem_digest=DIGEST,
+        candidate_digest=DIGEST,
+        against=against,
+        workloads=workloads,
+        plan=TimingPlan(),
+        environment=make_environment(),
+        sittings=sittings,
+    )
+    body = wire.encode(
+        wire.Done(token=1, outcome=Benched(job_id="job", record=record, seconds=1.0))
+    )[1]
+    assert MOST_BYTES / 2 < len(body) <= MOST_BYTES
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))

@@ -20,6 +20,7 @@ from gpu_runner.wire import Held, Inbox
 from tests.gpu_runner.executors import EXECUTOR, executions, is_alive, make_built, make_job
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
 TERMS: dict[str, Any] = {"epoch": 1, "beat_s": 0.1, "lease_s": 20.0}
 
 pytestmark = pytest.mark.serial
@@ -56,13 +57,16 @@ class Stage:
 
     def receive(self, kind):
         """The next message of a kind; beats are answered on the way."""
-        while True:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
             self.peer, *frames = self.socket.recv_multipart()
             message = self.inbox.parse(frames)
             if isinstance(message, wire.Beat):
                 self.send(wire.Pong(seq=message.seq))
             if isinstance(message, kind):
                 return message
+        msg = f"no {kind} came"
+        raise AssertionError(msg)
 
     def send(self, message):
         self.socket.send_multipart([self.peer, *wire.encode(message)])
@@ -82,14 +86,20 @@ class Stage:
         done = self.receive(wire.Done)
         job_id, token = done.outcome.job_id, done.token
         self.send(wire.Ack(job_id=job_id, token=token, is_accepted=True))
-        while self.receive(wire.Beat).running:
-            pass
+        self.become_idle()
         return done
+
+    def become_idle(self):
+        give_up_s = time.monotonic() + PATIENCE_S
+        while self.receive(wire.Beat).running:
+            assert time.monotonic() < give_up_s
 
     def daemon(self):
         """The pid of what a job left below itself; the file is taken away."""
         path = self.workspace / "daemon"
+        give_up_s = time.monotonic() + PATIENCE_S
         while not path.exists():
+            assert time.monotonic() < give_up_s
             self.receive(wire.Beat)
         pid = int(path.read_text())
         path.unlink()
@@ -188,7 +198,9 @@ def test_an_abort_for_a_job_that_never_came_is_answered(worker):
 def test_a_job_over_its_time_is_killed_and_the_next_one_served(worker):
     worker.lease("hang", job_id="slow", timeout_s=1.0)
     assert worker.done().outcome.cause == "timed_out"
-    assert not is_alive(worker.daemon())
+    # On a busy machine the time may be over before the job has come to its daemon.
+    note = worker.workspace / "daemon"
+    assert not note.exists() or not is_alive(worker.daemon())
     worker.lease(token=2, job_id="next")
     assert worker.done().outcome == make_built("next")
 
@@ -199,8 +211,7 @@ def test_an_execution_that_is_not_wanted_is_killed_in_silence(worker):
     worker.send(wire.Who())
     hello = worker.receive(wire.Hello)
     worker.send(wire.Welcome(seq=hello.seq, drop=hello.running, **TERMS))
-    while worker.receive(wire.Beat | wire.Done).running:
-        pass
+    worker.become_idle()
     assert not is_alive(daemon)
 
 
