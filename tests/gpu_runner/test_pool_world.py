@@ -107,7 +107,7 @@ class Bus(RuleBasedStateMachine):
 
 TestBus = Bus.TestCase
 TestBus.settings = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
