@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpu_runner.candidate import Candidate
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.host import sandbox
+from gpu_runner.host.sandbox import Finished, Grants, run
 from gpu_runner.jobs import Reason
 from gpu_runner.languages.artefact import BuildRefused
 
@@ -66,9 +66,9 @@ def run_tool(
     deadline: Deadline,
     readable: tuple[Path, ...] = (),
     environment: dict[str, str] | None = None,
-) -> sandbox.Finished:
+) -> Finished:
     """Run one step of a build in the sandbox: no network, one writable folder, plain locale."""
-    grants = sandbox.Grants(
+    grants = Grants(
         readable=readable,
         writable=(writable,),
         environment={
@@ -81,7 +81,7 @@ def run_tool(
         memory_bytes=_MEMORY_BYTES,
         may_spawn=True,
     )
-    return sandbox.run(argv, grants, timeout_s=deadline.left_s, cwd=cwd)
+    return run(argv, grants, timeout_s=deadline.left_s, cwd=cwd)
 
 
 def shortened(log: str, *folders: Path) -> str:

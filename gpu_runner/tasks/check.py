@@ -1,7 +1,8 @@
 """The check job: is a candidate right, on every shape and profile, within its own memory?
 
-Cases run in a secret order in one subject, so that no stage can be told from another; a second
-subject with the library's own operator unplugged shows whether the candidate only calls it.
+Cases run in a secret order in one subject, so that no stage can be told from another. For Python
+candidates the library's own operators are unplugged, here and whenever they are timed: a candidate
+that would call them has nothing to call.
 """
 
 import random
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu_runner.candidate import Language
 from gpu_runner.errors import SubjectFailed
 from gpu_runner.host.arena import ArenaMode
 from gpu_runner.jobs import Check, Checked, Reason
@@ -22,7 +22,7 @@ from gpu_runner.oracle.compare import judge, rms_ratio
 from gpu_runner.oracle.contents import Contents
 from gpu_runner.oracle.reference import Expected
 from gpu_runner.problem import Problem, ProfileName, Workload
-from gpu_runner.tasks.sides import POISONS, Place, Side, build_for
+from gpu_runner.tasks.sides import POISONS, Place, Side, build_for, unplugged_ops
 from gpu_runner.tasks.verify import Case, Verifier
 
 _FENCED_ELEMENTS = 1 << 20
@@ -33,6 +33,19 @@ _HIDDEN_PROFILES = 3
 """Profiles beside its own that a hidden shape is tried with, drawn by lot for each check."""
 _RMS_ELEMENTS = 4096
 """Fewer elements say little about a root-mean-square error."""
+
+
+_CALL_TIMEOUT_S = 20.0
+_MAYBE_LIBRARY = frozenset(
+    {
+        Reason.WRONG_RESULT,
+        Reason.STALE_RESULT,
+        Reason.IMPRECISE,
+        Reason.ENTRY_FAILED,
+        Reason.OUTPUT_NOT_WRITTEN,
+    }
+)
+"""What a candidate may look like that calls an operator which is unplugged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +69,33 @@ def check(job: Check, *, workspace: Path) -> Checked:
     places = _places(job.problem, job.workloads)
     verifier = Verifier(job.problem)
     session = _Session(job.problem, places, verifier)
-    with Side(
-        artefact, job.problem, places, threads=job.threads, call_timeout_s=job.timeout_s / 4
-    ) as side:
-        side.wait_ready()
-        session.run(side, _steps(job.problem, places))
-    if job.candidate.language is Language.PYTHON and job.problem.library_ops:
-        _refuse_library_call(job, artefact, verifier)
+    unplugged = unplugged_ops(job.problem, artefact.language)
+    try:
+        with _open(job, artefact, places, unplugged) as side:
+            session.run(side, _steps(job.problem, places))
+    except SubjectFailed as error:
+        if unplugged and error.reason in _MAYBE_LIBRARY:
+            _refuse_library_call(job, artefact, verifier)
+        raise
     return Checked(
         job_id=job.job_id,
         cases=verifier.outputs,
         worst_error=verifier.worst_error,
         rms_ratio=session.rms_ratio,
         seconds=time.monotonic() - started,
+    )
+
+
+def _open(
+    job: Check, artefact: Artefact, places: tuple[Place, ...], unplugged: tuple[str, ...]
+) -> Side:
+    return Side(
+        artefact,
+        job.problem,
+        places,
+        threads=job.threads,
+        call_timeout_s=min(_CALL_TIMEOUT_S, job.timeout_s / 4),
+        unplugged_ops=unplugged,
     )
 
 
@@ -121,6 +148,7 @@ class _Session:
         self.rms_ratio = 0.0
 
     def run(self, side: Side, steps: tuple[_Step, ...]) -> None:
+        side.wait_ready()
         for step in steps:
             match step.kind:
                 case "fresh":
@@ -129,6 +157,7 @@ class _Session:
                     self._near(side, step)
                 case _:
                     self._repeat(side, step)
+        side.refuse_movement()
 
     def _fresh(self, side: Side, step: _Step) -> None:
         slot = self._next_slot(step.place)
@@ -219,19 +248,26 @@ def _alternate() -> Iterator[int]:
 
 
 def _refuse_library_call(job: Check, artefact: Artefact, verifier: Verifier) -> None:
-    """Run the public workloads once more with the library's operators unplugged."""
+    """Raise LIBRARY_CALL if plain cases are right with the library's operators and wrong without.
+
+    The first way round decides: a candidate that is right without them failed for another reason.
+    """
+    unplugged = job.problem.library_ops
+    if _is_right(job, artefact, verifier, unplugged) or not _is_right(job, artefact, verifier, ()):
+        return
+    ops = ", ".join(unplugged)
+    msg = f"gives no right answer without the library's own operators ({ops}); write the kernel"
+    raise SubjectFailed(Reason.LIBRARY_CALL, msg)
+
+
+def _is_right(
+    job: Check, artefact: Artefact, verifier: Verifier, unplugged: tuple[str, ...]
+) -> bool:
     public = [w for w in job.workloads if w.visibility == "public"]
     places = tuple(Place(workload=w) for w in public)
     key = secrets.token_bytes(16)
     try:
-        with Side(
-            artefact,
-            job.problem,
-            places,
-            threads=job.threads,
-            call_timeout_s=job.timeout_s / 4,
-            unplugged_ops=job.problem.library_ops,
-        ) as side:
+        with _open(job, artefact, places, unplugged) as side:
             side.wait_ready()
             for index, workload in enumerate(public):
                 inputs = side.inputs(index, 0)
@@ -239,7 +275,6 @@ def _refuse_library_call(job: Check, artefact: Artefact, verifier: Verifier) -> 
                 expected = verifier.expect(workload, inputs)
                 side.call(index, poison=POISONS[0])
                 verifier.refuse_wrong(expected, side.outputs(index, 0), Case(name=workload.name))
-    except SubjectFailed as error:
-        ops = ", ".join(job.problem.library_ops)
-        msg = f"gives no right answer without the library's own operator ({ops}): write the kernel"
-        raise SubjectFailed(Reason.LIBRARY_CALL, msg) from error
+    except SubjectFailed:
+        return False
+    return True

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from gpu_runner.candidate import Candidate
+from gpu_runner.candidate import Candidate, Language
 from gpu_runner.errors import RunnerError, SubjectFailed
 from gpu_runner.host.arena import Arena, ArenaMode
 from gpu_runner.host.machine import pick_cpus
@@ -53,6 +53,11 @@ def blame(name: str, *, is_candidate: bool) -> Iterator[None]:
             raise
         msg = f"contender {name!r} failed ({error.reason}): {error.message}"
         raise ContenderFailed(msg) from error
+
+
+def unplugged_ops(problem: Problem, language: Language) -> tuple[str, ...]:
+    """Return the operators that untrusted candidates of this language have to do without."""
+    return problem.library_ops if language is Language.PYTHON else ()
 
 
 def slots_within(problem: Problem, workload: Workload, most: int) -> int:
@@ -139,6 +144,14 @@ class Side:
     def wait_ready(self) -> None:
         """Return when the candidate is loaded and the process is frozen."""
         self._subject.wait_ready()
+
+    def refuse_movement(self) -> None:
+        """Refuse a process that ran while it was stopped; call it after the last outputs are read.
+
+        Raises:
+            SubjectFailed: it moved.
+        """
+        self._subject.refuse_movement()
 
     def inputs(self, place: int, slot: int) -> dict[str, np.ndarray]:
         """Return writable views of a slot's inputs, raw dtype."""

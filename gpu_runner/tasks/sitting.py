@@ -23,7 +23,7 @@ from gpu_runner.message import digest_of
 from gpu_runner.oracle.contents import Contents
 from gpu_runner.problem import Workload
 from gpu_runner.records import Series, Sitting
-from gpu_runner.tasks.sides import POISONS, Place, Side, blame, slots_within
+from gpu_runner.tasks.sides import POISONS, Place, Side, blame, slots_within, unplugged_ops
 from gpu_runner.tasks.verify import Case, Verifier
 
 _DISCARDED = 3
@@ -90,6 +90,9 @@ class SittingRoom:
                     place, self._places[place], key
                 )
             self._verify_unseen(sides[0], key)
+            for number, (entrant, side) in enumerate(zip(self._entrants, sides, strict=True)):
+                with blame(entrant.name, is_candidate=number == 0):
+                    side.refuse_movement()
         return Sitting(
             index=index,
             started_at=started_at,
@@ -107,6 +110,9 @@ class SittingRoom:
             threads=self._job.plan.threads,
             call_timeout_s=self._job.plan.call_timeout_s,
             is_trusted=entrant.is_trusted,
+            unplugged_ops=()
+            if entrant.is_trusted
+            else unplugged_ops(self._job.problem, entrant.artefact.language),
         )
 
     def _verify_unseen(self, side: Side, key: bytes) -> None:

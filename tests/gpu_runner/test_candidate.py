@@ -1,7 +1,14 @@
 import pytest
 from pydantic import ValidationError
 
-from gpu_runner.candidate import Candidate, Contender, Launch, LaunchPlan, Source
+from gpu_runner.candidate import (
+    Candidate,
+    Contender,
+    Language,
+    Launch,
+    LaunchPlan,
+    Source,
+)
 from gpu_runner.message import canonical_json, digest_of
 from tests.builders import make_candidate
 
@@ -44,7 +51,7 @@ def test_a_launch_plan_knows_the_axes_it_speaks_of():
 
 def test_a_candidate_with_plans_survives_json():
     plan = LaunchPlan(launches=(LAUNCH,))
-    candidate = make_candidate(language="cuda", text="__global__ void f() {}", plans=(plan,))
+    candidate = make_candidate(language=Language.CUDA, text="__global__ void f() {}", plans=(plan,))
     assert Candidate.model_validate_json(candidate.model_dump_json()) == candidate
 
 

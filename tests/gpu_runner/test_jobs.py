@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from gpu_runner.candidate import Language
 from gpu_runner.errors import SubjectFailed
 from gpu_runner.jobs import (
     JOB,
@@ -30,7 +31,7 @@ JOBS = [
     Bench(
         **COMMON,
         candidate=make_candidate(),
-        against=({"name": "torch eager", "candidate": make_candidate(language="python")},),
+        against=({"name": "torch eager", "candidate": make_candidate(language=Language.PYTHON)},),
         workloads=POINT,
         plan=TimingPlan(sittings=5),
     ),
