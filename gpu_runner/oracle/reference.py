@@ -4,7 +4,9 @@ The reference is the target's own source, trusted like configuration; it runs in
 never where a candidate can see it. torch is imported only by a reference that asks for it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from types import TracebackType
@@ -22,14 +24,18 @@ from gpu_runner.oracle.elements import (
 )
 from gpu_runner.problem import DType, Problem, Tensor, Tolerance, Workload
 
-CHUNK_ELEMENTS: Final = 1 << 15
-"""A quarter megabyte of float64: what a chunk makes on the way stays in a core's cache."""
+CHUNK_ELEMENTS: Final = 1 << 17
+"""A megabyte of float64: stays in a core's second cache, and long enough to share out."""
 _INTEGER_BOUND = 0.5
 _FLOAT_KINDS: Final = "f"
 _WHOLE_KINDS: Final = "iub"
 
 Arrays = Mapping[str, Raw]
 _Run = Callable[..., Any]
+_Chunk = slice | tuple[()]
+_MOST_THREADS = 4
+_FEWEST_SHARED_CHUNKS = 4
+"""Fewer chunks are done before a second thread has started on its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +77,12 @@ class Oracle:
         outputs = self._empty(workload)
         bounds = self._empty(workload)
         scalars = self._problem.scalar_values(workload)
-        with np.errstate(all="ignore"):  # NaN and infinity are looked for, not warned of
-            for chunk in self._chunks(workload):
+
+        def answer(chunk: _Chunk) -> None:
+            with np.errstate(all="ignore"):  # NaN and infinity are looked for, not warned of
                 arrays = self._arrays(inputs, chunk)
-                answer = self._ask("run", *arrays, *scalars)
-                numbers = self._numbers(answer, workload, chunk, is_strict=True)
+                answered = self._ask("run", *arrays, *scalars)
+                numbers = self._numbers(answered, workload, chunk, is_strict=True)
                 limits = self._bounds(arrays, scalars, numbers, workload, chunk)
                 for tensor, number, limit in zip(
                     self._problem.outputs, numbers, limits, strict=True
@@ -84,6 +91,14 @@ class Oracle:
                         self._expect_finite(number, tensor, inputs)
                     outputs[tensor.name][chunk] = number
                     bounds[tensor.name][chunk] = limit
+
+        chunks = list(self._chunks(workload))
+        if len(chunks) >= _FEWEST_SHARED_CHUNKS and self._problem.array_type == "numpy":
+            # Subjects are frozen while answers are computed, so every processor is free for it.
+            list(self._threads.map(answer, chunks))
+        else:
+            for chunk in chunks:
+                answer(chunk)
         return Expected(outputs=outputs, bounds=bounds)
 
     def same_precision(self, workload: Workload, inputs: Arrays) -> dict[str, Raw]:
@@ -128,6 +143,10 @@ class Oracle:
         return str(axis)
 
     @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1))
+
+    @cached_property
     def _module(self) -> dict[str, Any]:
         name = f"<reference of {self._problem.name}>"
         module: dict[str, Any] = {"__name__": "reference", "__file__": name}
@@ -143,7 +162,7 @@ class Oracle:
         with _Blame(self._problem.name, place, f"in {function}()"), np.errstate(all="ignore"):
             return call(*arguments, **named)
 
-    def _chunks(self, workload: Workload) -> Iterator[slice | tuple[()]]:
+    def _chunks(self, workload: Workload) -> Iterator[_Chunk]:
         """Yield slices of the row-wise axis; the empty tuple, which indexes all, without one."""
         axis = self.rowwise_axis
         if axis is None:
@@ -161,7 +180,7 @@ class Oracle:
             yield slice(start, min(start + step, rows))
 
     def _arrays(
-        self, inputs: Arrays, chunk: slice | tuple[()], *, is_narrow: bool = False
+        self, inputs: Arrays, chunk: _Chunk, *, is_narrow: bool = False
     ) -> list[Any]:
         axis = self.rowwise_axis
         arrays: list[Any] = []
@@ -191,7 +210,7 @@ class Oracle:
         self,
         answer: Any,
         workload: Workload,
-        chunk: slice | tuple[()],
+        chunk: _Chunk,
         *,
         is_strict: bool,
     ) -> list[Numbers]:
@@ -224,7 +243,7 @@ class Oracle:
         return parts
 
     def _chunk_shape(
-        self, tensor: Tensor, workload: Workload, chunk: slice | tuple[()]
+        self, tensor: Tensor, workload: Workload, chunk: _Chunk
     ) -> tuple[int, ...]:
         shape = self._problem.shape(tensor, workload)
         if isinstance(chunk, slice):
@@ -237,7 +256,7 @@ class Oracle:
         scalars: tuple[float | int, ...],
         numbers: list[Numbers],
         workload: Workload,
-        chunk: slice | tuple[()],
+        chunk: _Chunk,
     ) -> list[Numbers]:
         defaults = self._problem.tolerance
         tensors = self._problem.outputs
