@@ -4,6 +4,8 @@ Pure: readings come in as values. Every limit is hard; the wall clock is met by 
 autotuning, the final claim and the repository will need.
 """
 
+import math
+
 from gpu_runner.message import Message
 from gpu_runner.records import TimingPlan
 from graph.ledger import ExitReason
@@ -15,9 +17,13 @@ LEAST_JOB_S = 2.0
 """A job that may run for less than this is not worth starting."""
 MOST_VARIANTS = 3
 """Promoted variants that the performance map compares."""
+_MEASURING_FRACTION = 0.6
+"""Of a bench job's time: the rest starts processes and verifies outputs."""
+_EXTRA_FRACTION = 0.5
+"""Of what is left, that one claim's extra sittings may reach into."""
 _MOST_CLOSING_FRACTION = 0.1
 _MOST_RESERVE_FRACTION = 0.5
-_SLACK = 1.25
+SLACK = 1.25
 """Benches of one plan differ by about this factor on a shared machine."""
 
 
@@ -37,22 +43,30 @@ class Pace(Message):
 
     round_s: float = 0.0
     """Median of the rounds."""
-    claim_s: float = 0.0
-    """Slowest claim bench."""
+    side_s: float = 0.0
+    """Of one side in one sitting of a bench, all workloads: the slowest of the last few."""
 
 
-def exhausted(budget: Budget, spent: Spent, reserve_s: float, pace: Pace) -> ExitReason | None:
+def bench_s(pace: Pace, sittings: int, contenders: int) -> float:
+    """Estimate a bench job from those before it; 0 where there were none.
+
+    Each contender after the first counts twice: it is a baseline that compiles while it starts.
+    """
+    sides = 1 + contenders + max(0, contenders - 1)
+    return pace.side_s * sittings * sides
+
+
+def exhausted(budget: Budget, spent: Spent, reserve_s: float, useful_s: float) -> ExitReason | None:
     """Return why no further round may begin, or None.
 
-    A round is not begun when less wall clock than half a usual round is left beside the reserve:
-    it could not reach a verdict.
+    A round is not begun when less wall clock than `useful_s` is left beside the reserve: it could
+    not reach a verdict.
     """
     if spent.rounds >= budget.rounds:
         return ExitReason.BUDGET_ROUNDS
-    if budget.wall_s is not None:
-        useful = max(LEAST_JOB_S, pace.round_s / 2)
-        if budget.wall_s - spent.wall_s - reserve_s < useful:
-            return ExitReason.BUDGET_WALL
+    room_s = math.inf if budget.wall_s is None else budget.wall_s - spent.wall_s - reserve_s
+    if room_s < max(LEAST_JOB_S, useful_s):
+        return ExitReason.BUDGET_WALL
     if budget.tokens is not None and spent.tokens >= budget.tokens:
         return ExitReason.BUDGET_TOKENS
     if budget.usd is not None and spent.usd >= budget.usd:
@@ -69,16 +83,20 @@ def closing(budget: Budget) -> float:
     return min(CLOSING_S, budget.wall_s * _MOST_CLOSING_FRACTION)
 
 
-def reserve(budget: Budget, pace: Pace, promoted: int, claim_default_s: float) -> float:
+def reserve(budget: Budget, promoted: int, final_s: float, map_s: float) -> float:
     """Return the seconds to keep for autotuning, the final claim and closing.
 
-    Nothing is claimed or mapped where nothing was promoted; the first promotion is provided for
-    by one claim. Never more than half of the wall budget.
+    One variant needs no map. Never more than half of the wall budget.
+
+    Args:
+        budget: whose wall clock.
+        promoted: attempts promoted so far; the first promotion is provided for before it is made.
+        final_s: estimate of the final claim.
+        map_s: estimate of mapping one variant.
     """
-    claim_s = (pace.claim_s or claim_default_s) * _SLACK
     variants = min(promoted, MOST_VARIANTS)
     maps = variants if variants > 1 else 0
-    wanted = closing(budget) + claim_s * (max(1, variants and 1) + maps)
+    wanted = closing(budget) + SLACK * (final_s + maps * map_s)
     if budget.wall_s is None:
         return wanted
     return min(wanted, budget.wall_s * _MOST_RESERVE_FRACTION)
@@ -94,27 +112,32 @@ def job_timeout(wanted_s: float, budget: Budget, spent: Spent, keep_s: float) ->
     return allowed if allowed >= LEAST_JOB_S else None
 
 
-def fit_plan(plan: TimingPlan, seconds: float, series: int) -> TimingPlan:
-    """Return a timing plan whose measuring fits in `seconds`.
+def fit_plan(plan: TimingPlan, seconds: float, series: int, sitting_s: float = 0.0) -> TimingPlan:
+    """Return a timing plan that fits in `seconds`.
 
-    The number of sittings a claim needs is never cut: the time of a workload in a sitting is,
-    and the extra sittings are.
+    The number of sittings a claim needs is never cut: the extra sittings are, and the time of a
+    workload in a sitting is.
 
     Args:
         plan: what would be measured with time to spare.
         seconds: for the whole job.
         series: workloads times contenders.
+        sitting_s: what a sitting takes with everything around the measuring; 0: not known.
     """
-    each = seconds / (plan.sittings * max(1, series))
+    most = plan.most_sittings
+    if sitting_s > 0:
+        most = max(plan.sittings, min(most, int(seconds * _EXTRA_FRACTION / sitting_s)))
+    measuring = seconds * _MEASURING_FRACTION
+    each = measuring / (plan.sittings * max(1, series))
     if each >= plan.most_s:
-        return plan
+        return plan.model_copy(update={"most_sittings": most})
     most_s = max(0.05, each)
     return plan.model_copy(
         update={
             "most_s": most_s,
             "candidate_s": min(plan.candidate_s, most_s / 4),
             "warmup_s": min(plan.warmup_s, most_s / 4),
-            "most_sittings": plan.sittings,
+            "most_sittings": most if sitting_s > 0 else plan.sittings,
         }
     )
 

@@ -62,7 +62,7 @@ class Desk:
                     self._finished(name, job.kind, attempt_id, late, time.monotonic() - started)
                     return late
             else:
-                self._finished(name, job.kind, attempt_id, outcome, _own_seconds(outcome))
+                self._finished(name, job.kind, attempt_id, outcome, 0.0)
             if not (isinstance(outcome, Unserved) and outcome.is_retryable):
                 return outcome
             logger.warning("job unserved job=%s cause=%s", outcome.job_id, outcome.cause)
@@ -106,6 +106,7 @@ class Desk:
     def _finished(
         self, name: str, kind: str, attempt_id: str, outcome: AnyOutcome, seconds: float
     ) -> None:
+        record = outcome.record if isinstance(outcome, Benched) else None
         self._files.events.append(
             JobFinished(
                 key=f"job_finished:{name}",
@@ -113,7 +114,9 @@ class Desk:
                 job=kind,
                 attempt_id=attempt_id,
                 outcome=outcome.kind,
-                seconds=round(seconds, 3),
+                seconds=round(_own_seconds(outcome) or seconds, 3),
+                sittings=len(record.sittings) if record else 0,
+                sides=1 + len(record.against) if record else 0,
                 message=_message(outcome),
             )
         )

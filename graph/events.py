@@ -93,7 +93,11 @@ class JobFinished(Event):
     attempt_id: str = ""
     outcome: str
     seconds: float
-    """From submission to outcome; what budgets count."""
+    """Of the job itself where its outcome says, else from submission to outcome."""
+    sittings: int = 0
+    """Of a bench job that ended with a record."""
+    sides: int = 0
+    """Candidate and contenders of it."""
     message: str = ""
 
 

@@ -2,11 +2,14 @@
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from graph.budget import Pace, Spent
 from graph.events import AnyEvent, JobFinished, Replied, StageEnded
 
+_RECENT = 4
+"""Benches that the pace is read from: a machine's load changes."""
 _COUNTED = {"check", "bench", "profile"}
 """Jobs whose seconds the budget's `gpu_s` limits."""
 
@@ -24,7 +27,7 @@ class Meter:
         self._job_s = 0.0
         self._tokens = 0
         self._usd = 0.0
-        self._claim_s = 0.0
+        self._sides: deque[float] = deque(maxlen=_RECENT)
         self._rounds: dict[int, float] = {}
         for event in past:
             self.add(event)
@@ -39,8 +42,8 @@ class Meter:
         if isinstance(event, JobFinished):
             if event.job in _COUNTED:
                 self._job_s += event.seconds
-            if event.job_id.rpartition("-")[0].endswith("-claim"):
-                self._claim_s = max(self._claim_s, event.seconds)
+            if event.sittings and event.sides:
+                self._sides.append(event.seconds / (event.sittings * event.sides))
         elif isinstance(event, Replied):
             self._tokens += event.tokens
             self._usd += event.usd
@@ -58,6 +61,9 @@ class Meter:
         )
 
     def pace(self, ended_rounds: int) -> Pace:
-        """Return how long rounds and claims took."""
+        """Return how long rounds and benches took."""
         rounds = [s for number, s in self._rounds.items() if number <= ended_rounds]
-        return Pace(round_s=statistics.median(rounds) if rounds else 0.0, claim_s=self._claim_s)
+        return Pace(
+            round_s=statistics.median(rounds) if rounds else 0.0,
+            side_s=max(self._sides, default=0.0),
+        )

@@ -30,8 +30,6 @@ Phase = Literal["loop", "map", "final"]
 """Later phases may use what earlier ones have to leave for them."""
 INCUMBENT = "incumbent"
 """Contender name of the incumbent in records."""
-_MEASURING_FRACTION = 0.6
-"""Of a bench job's time: the rest starts processes and verifies outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +88,30 @@ class Services:
         """Return what is used up; rounds are those that ended."""
         return self.meter.spent(state["round"] - 1)
 
-    def reserve_s(self, state: RunState) -> float:
+    def bench_s(self, state: RunState, plan: TimingPlan, contenders: int) -> float:
+        """Estimate a bench job from those before it; 0 where there were none."""
+        return budget.bench_s(self.meter.pace(state["round"] - 1), plan.sittings, contenders)
+
+    def final_s(self, state: RunState) -> float:
+        """Estimate the final claim against every baseline."""
+        estimate = self.bench_s(state, self.bench.claim, len(self.target.baselines))
+        return estimate or self.loop.claim_expected_s
+
+    def reserve_s(self, state: RunState, promoted: int | None = None) -> float:
         """Return the seconds kept back for the end of the run."""
-        pace = self.meter.pace(state["round"] - 1)
         return budget.reserve(
-            self.target.budget, pace, state["promoted"], self.loop.claim_expected_s
+            self.target.budget,
+            state["promoted"] if promoted is None else promoted,
+            self.final_s(state),
+            self.bench_s(state, self.bench.claim, 1),
         )
+
+    def useful_s(self, state: RunState) -> float:
+        """Return what a round needs at least: feedback of its lanes and one claim."""
+        pace = self.meter.pace(state["round"] - 1)
+        feedback_s = self.bench_s(state, self.bench.feedback, 1) * self.target.scope.lanes
+        claim_s = self.bench_s(state, self.bench.claim, 1)
+        return max(pace.round_s / 2, feedback_s + claim_s)
 
     def time_left(self, state: RunState, wanted_s: float, phase: Phase = "loop") -> float | None:
         """Cut a timeout to what is left beside what later phases need; None: too little."""
@@ -103,22 +119,32 @@ class Services:
         if phase == "loop":
             keep_s = self.reserve_s(state)
         elif phase == "map":
-            keep_s += self.meter.pace(state["round"] - 1).claim_s
+            keep_s += self.final_s(state)
         return budget.job_timeout(wanted_s, self.target.budget, self.spent(state), keep_s)
 
     def timing(
-        self, plan: TimingPlan, seconds: float | None, contenders: int, share: int = 1
+        self,
+        plan: TimingPlan,
+        state: RunState,
+        seconds: float | None,
+        contenders: int,
+        share: int = 1,
     ) -> TimingPlan:
         """Fit a timing plan into what is left, on the target's number of threads.
 
         Args:
             plan: what would be measured with time to spare.
+            state: of the run.
             seconds: of `time_left`.
             contenders: sides to compare with.
             share: jobs of this kind that have to fit into `seconds`.
         """
-        each = (seconds or budget.LEAST_JOB_S) * _MEASURING_FRACTION / share
-        fitted = budget.fit_plan(plan, each, contenders * len(self.target.public))
+        fitted = budget.fit_plan(
+            plan,
+            (seconds or budget.LEAST_JOB_S) / share,
+            contenders * len(self.target.public),
+            self.bench_s(state, plan, contenders) / plan.sittings,
+        )
         return fitted.model_copy(update={"threads": self.target.hardware.threads})
 
     async def run(

@@ -91,7 +91,7 @@ async def _map(
         candidate=services.files.candidate(attempt.candidate_digest),
         against=(baseline,),
         workloads=services.target.public,
-        plan=services.timing(services.bench.claim, seconds, 1, share),
+        plan=services.timing(services.bench.claim, state, seconds, 1, share),
     )
     outcome = await services.run(job, state, attempt.attempt_id, "map")
     if isinstance(outcome, Benched):

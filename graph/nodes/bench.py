@@ -45,7 +45,7 @@ async def _bench(
         candidate=draft_of(services, lane).candidate,
         against=(rival,),
         workloads=services.target.public,
-        plan=services.timing(services.bench.feedback, seconds, 1),
+        plan=services.timing(services.bench.feedback, state, seconds, 1),
     )
     outcome = await services.run(job, state, lane.attempt_id)
     match outcome:

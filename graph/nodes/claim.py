@@ -6,12 +6,13 @@ promotion and decides none.
 
 from langgraph.runtime import Runtime
 
+from gpu_runner.candidate import Contender
 from gpu_runner.jobs import Bench, Benched, Rejected
 from graph.ledger import AttemptOutcome
 from graph.routing import best_lane
 from graph.rows import draft_of, step_id, write_row
 from graph.services import Services
-from graph.state import RunState, Update
+from graph.state import Lane, RunState, Update
 
 
 async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
@@ -21,9 +22,11 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
     async with services.stage("claim", state):
         if lane is None:  # routing sends nothing here without one
             return Update(claimed="")
-        incumbent = services.incumbent(state)
-        rivals = (*((incumbent,) if incumbent else ()), services.target.baselines[0])
+        rivals = _rivals(services, state)
         seconds = services.time_left(state, services.jobs.claim_s)
+        needed_s = services.bench_s(state, services.bench.claim, len(rivals))
+        if seconds is None or seconds < needed_s:
+            return _unclaimed(services, lane, f"{needed_s:.0f} s are needed, fewer are left")
         job = Bench(
             job_id=step_id(services, lane, "claim"),
             problem=services.target.problem,
@@ -32,7 +35,7 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
             against=rivals,
             workloads=services.target.public,
             hidden=services.target.hidden,
-            plan=services.timing(services.bench.claim, seconds, len(rivals)),
+            plan=services.timing(services.bench.claim, state, seconds, len(rivals)),
         )
         outcome = await services.run(job, state, lane.attempt_id)
         tried = state["claim_tries"] + 1
@@ -44,8 +47,24 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
                 update={"status": "rejected", "verdict": None, "message": row.message}
             )
             return Update(claimed="", claim_tries=tried, lanes={str(lane.lane): stopped})
-        message = f"feedback says FASTER; no claim: {getattr(outcome, 'message', outcome.kind)}"
-        services.decide("claim", "none", message, at=lane.attempt_id)
-        write_row(services, lane, AttemptOutcome.MEASURED, message=message)
-        unclaimed = lane.model_copy(update={"verdict": None, "message": message})
-        return Update(claimed="", lanes={str(lane.lane): unclaimed})
+        return _unclaimed(services, lane, getattr(outcome, "message", outcome.kind))
+
+
+def _rivals(services: Services, state: RunState) -> tuple[Contender, ...]:
+    """Return the incumbent, the first baseline, and the goal's where it is another one."""
+    incumbent = services.incumbent(state)
+    first = services.target.baselines[0]
+    aims = [
+        baseline
+        for baseline in services.target.baselines
+        if baseline is first or baseline.name == services.target.goal.against
+    ]
+    return (*((incumbent,) if incumbent else ()), *aims)
+
+
+def _unclaimed(services: Services, lane: Lane, why: str) -> Update:
+    message = f"feedback says FASTER; no claim: {why}"
+    services.decide("claim", "none", message, at=lane.attempt_id)
+    write_row(services, lane, AttemptOutcome.MEASURED, message=message)
+    unclaimed = lane.model_copy(update={"verdict": None, "message": message})
+    return Update(claimed="", lanes={str(lane.lane): unclaimed})

@@ -44,8 +44,10 @@ async def _final_claim(services: Services, state: RunState) -> _Final:
     incumbent = services.incumbent(state)
     if incumbent is None:
         return _Final((), "")
-    baselines = services.target.baselines
     seconds = services.time_left(state, services.jobs.claim_s, "final")
+    baselines = services.target.baselines
+    if seconds is not None and seconds < services.final_s(state):
+        baselines = baselines[:1]
     job = Bench(
         job_id=services.job_id("final"),
         problem=services.target.problem,
@@ -54,7 +56,7 @@ async def _final_claim(services: Services, state: RunState) -> _Final:
         against=baselines,
         workloads=services.target.public,
         hidden=services.target.hidden,
-        plan=services.timing(services.bench.claim, seconds, len(baselines)),
+        plan=services.timing(services.bench.claim, state, seconds, len(baselines)),
     )
     outcome = await services.run(job, state, state["incumbent"], "final")
     if isinstance(outcome, Benched):
@@ -66,7 +68,9 @@ async def _final_claim(services: Services, state: RunState) -> _Final:
         )
         evidence = (outcome.record.record_id,)
         services.decide("final", state["incumbent"], words, at="claim", evidence=evidence)
-        return _Final(claims, "")
+        unclaimed = [b.name for b in services.target.baselines if b not in baselines]
+        left_out = f"no time was left to measure against {', '.join(unclaimed)}"
+        return _Final(claims, left_out if unclaimed else "")
     message = f"no final claim: {getattr(outcome, 'message', outcome.kind)}"
     services.decide("final", "none", message, at="claim")
     return _Final((), message)

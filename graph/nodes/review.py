@@ -175,11 +175,7 @@ def _facts(
     lanes = current(state)
     ledger = ledger_of(services, incumbent, plateau=("decision:plateau",))
     spent = services.meter.spent(state["round"])
-    pace = services.meter.pace(state["round"])
-    promotions = state["promoted"] + (1 if promoted else 0)
-    reserve_s = budget.reserve(
-        services.target.budget, pace, promotions, services.loop.claim_expected_s
-    )
+    reserve_s = services.reserve_s(state, state["promoted"] + (1 if promoted else 0))
     return rules.RoundFacts(
         promoted=promoted is not None,
         attempts=sum(
@@ -196,7 +192,7 @@ def _facts(
         goal_met=bool(criteria.goal_evidence(services.target, ledger.claims())),
         verdict=reply.verdict if reply else "",
         wish=reply.route if reply else "",
-        budget=budget.exhausted(services.target.budget, spent, reserve_s, pace),
+        budget=budget.exhausted(services.target.budget, spent, reserve_s, services.useful_s(state)),
     )
 
 

@@ -40,10 +40,14 @@ from tests.graph.builders import DIGEST, make_admitted, make_environment, make_r
 
 
 class ScenarioPool:
-    """Implements `JobPool`; remembers every job that it was really given."""
+    """Implements `JobPool`; remembers every job that it was really given.
 
-    def __init__(self, *, unfit: str = "", delay_s: float = 0.0) -> None:
+    A bench says that it took `side_s` for each side of each sitting, whatever it took.
+    """
+
+    def __init__(self, *, unfit: str = "", delay_s: float = 0.0, side_s: float = 0.01) -> None:
         self.unfit = unfit
+        self.side_s = side_s
         self.delay_s = delay_s
         self.ran: list[AnyJob] = []
         self.is_closed = False
@@ -63,7 +67,11 @@ class ScenarioPool:
             return Unserved(
                 job_id=job.job_id, cause="runner_lost", message="worker gone", is_retryable=True
             )
-        return _outcome(job)
+        outcome = _outcome(job)
+        if isinstance(outcome, Benched):
+            sides = len(outcome.record.sittings) * (1 + len(outcome.record.against))
+            return outcome.model_copy(update={"seconds": sides * self.side_s})
+        return outcome
 
     async def environment(self) -> Environment:
         return make_environment()

@@ -9,8 +9,10 @@ from graph.budget import (
     CLOSING_S,
     LEAST_JOB_S,
     MOST_VARIANTS,
+    SLACK,
     Pace,
     Spent,
+    bench_s,
     closing,
     exhausted,
     fit_plan,
@@ -41,38 +43,45 @@ from graph.target import Budget
     ],
 )
 def test_a_round_begins_only_within_every_limit(limits, spent, reserve_s, reason):
-    assert exhausted(Budget(**limits), Spent(**spent), reserve_s, Pace()) is reason
+    assert exhausted(Budget(**limits), Spent(**spent), reserve_s, 0.0) is reason
 
 
 def test_rounds_are_the_first_reason_when_several_limits_are_reached():
     spent = Spent(rounds=9, wall_s=999, tokens=999)
     limits = Budget(rounds=9, wall_s=1, tokens=1)
-    assert exhausted(limits, spent, 0.0, Pace()) is ExitReason.BUDGET_ROUNDS
+    assert exhausted(limits, spent, 0.0, 0.0) is ExitReason.BUDGET_ROUNDS
 
 
 def test_a_round_that_could_not_reach_a_verdict_is_not_begun():
     limits = Budget(wall_s=100)
     spent = Spent(wall_s=50)
-    assert exhausted(limits, spent, 30, Pace(round_s=30)) is None
-    assert exhausted(limits, spent, 30, Pace(round_s=50)) is ExitReason.BUDGET_WALL
+    assert exhausted(limits, spent, 30, 15) is None
+    assert exhausted(limits, spent, 30, 25) is ExitReason.BUDGET_WALL
 
 
-def test_without_a_promotion_the_reserve_is_one_claim_as_expected():
-    assert reserve(Budget(), Pace(), 0, 40.0) == pytest.approx(CLOSING_S + 50.0)
+@pytest.mark.parametrize(
+    ("sittings", "contenders", "expected"), [(1, 1, 4.0), (5, 1, 20.0), (5, 2, 40.0), (5, 3, 60.0)]
+)
+def test_a_bench_is_estimated_from_the_sides_and_sittings_before_it(sittings, contenders, expected):
+    assert bench_s(Pace(side_s=2.0), sittings, contenders) == expected
+    assert bench_s(Pace(), sittings, contenders) == 0.0
+
+
+def test_without_a_promotion_the_reserve_provides_for_the_first_one():
+    assert reserve(Budget(), 0, 40.0, 30.0) == pytest.approx(CLOSING_S + SLACK * 40)
 
 
 def test_one_variant_needs_no_map():
-    assert reserve(Budget(), Pace(claim_s=20), 1, 40.0) == pytest.approx(CLOSING_S + 25.0)
+    assert reserve(Budget(), 1, 40.0, 30.0) == reserve(Budget(), 0, 40.0, 30.0)
 
 
 def test_each_mapped_variant_needs_a_bench_beside_the_final_claim():
-    two = reserve(Budget(), Pace(claim_s=20), 2, 40.0)
-    assert two == pytest.approx(CLOSING_S + 3 * 25.0)
+    assert reserve(Budget(), 2, 40.0, 30.0) == pytest.approx(CLOSING_S + SLACK * (40 + 2 * 30))
 
 
 def test_only_the_variants_that_are_mapped_are_provided_for():
-    most = reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS, 40.0)
-    assert reserve(Budget(), Pace(claim_s=20), MOST_VARIANTS + 5, 40.0) == most
+    most = reserve(Budget(), MOST_VARIANTS, 40.0, 30.0)
+    assert reserve(Budget(), MOST_VARIANTS + 5, 40.0, 30.0) == most
 
 
 def test_closing_a_short_run_takes_a_tenth_of_it():
@@ -81,7 +90,7 @@ def test_closing_a_short_run_takes_a_tenth_of_it():
 
 
 def test_the_reserve_never_takes_more_than_half_of_the_wall_budget():
-    assert reserve(Budget(wall_s=60), Pace(claim_s=500), 3, 40.0) == 30.0
+    assert reserve(Budget(wall_s=60), 3, 500.0, 500.0) == 30.0
 
 
 @pytest.mark.parametrize(
@@ -113,29 +122,40 @@ def test_no_job_is_started_that_the_wall_clock_cannot_hold(wanted, wall, spent, 
         assert spent + allowed + keep <= wall + 1e-6
 
 
+PLAN = TimingPlan(sittings=5, most_sittings=8, most_s=3.0, candidate_s=0.25, warmup_s=0.2)
+
+
 def test_a_timing_plan_with_time_to_spare_is_left_alone():
-    plan = TimingPlan(sittings=5, most_sittings=8, most_s=3.0)
-    assert fit_plan(plan, 5 * 2 * 3.0, 2) is plan
+    assert fit_plan(PLAN, 1000, 2, sitting_s=10) == PLAN
 
 
 def test_a_timing_plan_short_of_time_loses_time_not_sittings():
-    plan = TimingPlan(sittings=5, most_sittings=8, most_s=3.0, candidate_s=0.25, warmup_s=0.2)
-    fitted = fit_plan(plan, 5.0, 2)
+    fitted = fit_plan(PLAN, 10.0, 2)
     assert fitted.sittings == 5
     assert fitted.most_sittings == 5
-    assert fitted.most_s == pytest.approx(0.5)
-    assert fitted.candidate_s == pytest.approx(0.125)
-    assert fitted.warmup_s == pytest.approx(0.125)
-    assert fitted.pairs == plan.pairs
+    assert fitted.most_s == pytest.approx(0.6)
+    assert fitted.candidate_s == pytest.approx(0.15)
+    assert fitted.warmup_s == pytest.approx(0.15)
+    assert fitted.pairs == PLAN.pairs
 
 
-@given(seconds=st.floats(0.1, 1000), series=st.integers(0, 40), sittings=st.integers(1, 8))
-def test_a_fitted_plan_never_measures_more_than_before(seconds, series, sittings):
+@pytest.mark.parametrize(("seconds", "most"), [(1000, 8), (140, 7), (125, 6), (100, 5), (60, 5)])
+def test_extra_sittings_are_made_only_where_half_of_the_time_left_holds_them(seconds, most):
+    assert fit_plan(PLAN, seconds, 2, sitting_s=10).most_sittings == most
+
+
+@given(
+    seconds=st.floats(0.1, 1000),
+    series=st.integers(0, 40),
+    sittings=st.integers(1, 8),
+    sitting_s=st.floats(0, 50),
+)
+def test_a_fitted_plan_never_measures_more_than_before(seconds, series, sittings, sitting_s):
     plan = TimingPlan(sittings=sittings, most_sittings=8)
-    fitted = fit_plan(plan, seconds, series)
+    fitted = fit_plan(plan, seconds, series, sitting_s)
     assert fitted.sittings == sittings
     assert 0 < fitted.most_s <= plan.most_s
-    assert fitted.most_sittings <= plan.most_sittings
+    assert sittings <= fitted.most_sittings <= plan.most_sittings
 
 
 def test_what_is_left_is_never_negative_and_unlimited_stays_none():

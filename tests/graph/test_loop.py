@@ -77,11 +77,19 @@ async def test_feedback_is_against_the_baseline_first_and_the_incumbent_later(ru
         if job.kind == "bench"
     }
     assert sides["r001-l0-a0001-bench-t0"] == ["torch eager"]
-    assert sides["r001-l0-a0001-claim-t0"] == ["torch eager", "torch compile"]
+    assert sides["r001-l0-a0001-claim-t0"] == ["torch eager"]
     assert sides["r002-l0-a0003-bench-t0"] == ["incumbent"]
-    assert sides["r002-l0-a0003-claim-t0"] == ["incumbent", "torch eager", "torch compile"]
+    assert sides["r002-l0-a0003-claim-t0"] == ["incumbent", "torch eager"]
     assert ran.outcomes()["a0003"] == "promoted"
     assert [a.parent for a in ran.files.attempts()] == [None, None, "a0001", "a0001"]
+
+
+async def test_the_goals_baseline_is_claimed_against_too(run_loop):
+    goal = Goal(speedup=1.1, against="torch compile")
+    ran = await run_loop(TableTeam({"1.0": "us=60"}), target=make_target(goal=goal))
+    claim = next(job for job in ran.pool.ran if "-claim-" in job.job_id)
+    assert [side.name for side in claim.against] == ["torch eager", "torch compile"]
+    assert ran.result.exit_reason is ExitReason.GOAL_MET
 
 
 async def test_hidden_workloads_are_checked_and_never_timed(run_loop):
@@ -281,12 +289,28 @@ async def test_the_wall_budget_keeps_time_for_the_end(run_loop):
     target = make_target(budget=budget(rounds=500, wall_s=6.0))
     team = TableTeam({"1.0": "us=60"}, plan=NEVER)
     settings = load_settings((), ["loop.claim_expected_s=0.5"])
-    ran = await run_loop(team, ScenarioPool(delay_s=0.2), target, settings)
+    ran = await run_loop(team, ScenarioPool(delay_s=0.2, side_s=0.02), target, settings)
     assert ran.stages()[-2:] == ["autotune", "finish"]
     assert ran.result.wall_s <= 6.0
     assert ran.result.best
     assert ran.result.exit_reason is ExitReason.GOAL_MET
     assert "wall clock" in ran.result.message
+
+
+async def test_a_claim_that_does_not_fit_is_not_begun(run_loop):
+    target = make_target(budget=budget(rounds=500, wall_s=180.0))
+    ran = await run_loop(TableTeam({"1.0": "us=60"}, plan=NEVER), ScenarioPool(side_s=10), target)
+    assert ran.outcomes()["a0001"] == "measured"
+    assert "no claim" in ran.files.attempts()[0].message
+    assert ran.result.exit_reason is ExitReason.BUDGET_WALL
+
+
+async def test_a_final_claim_short_of_time_is_made_against_the_first_baseline(run_loop):
+    target = make_target(budget=budget(rounds=1, wall_s=206.0))
+    ran = await run_loop(TableTeam({"1.0": "us=60"}, plan=NEVER), ScenarioPool(side_s=10), target)
+    assert ran.outcomes()["a0001"] == "promoted"
+    assert [claim.against for claim in ran.result.best] == ["torch eager"]
+    assert "no time was left to measure against torch compile" in ran.result.message
 
 
 async def test_a_goal_that_is_missed_ends_with_the_budget(run_loop):

@@ -15,15 +15,16 @@ class Clock:
         return self.now_s
 
 
-def job(kind: str, seconds: float, name: str = "run-r001-bench-t0", elapsed_s: float = 0.0):
-    return JobFinished(
-        key=f"k:{name}:{kind}",
-        job_id=name,
-        job=kind,
-        outcome="benched",
-        seconds=seconds,
-        elapsed_s=elapsed_s,
-    )
+def job(kind: str, seconds: float, elapsed_s: float = 0.0, **changes):
+    values = {
+        "key": "k",
+        "job_id": "run-r001-bench-t0",
+        "job": kind,
+        "outcome": "benched",
+        "seconds": seconds,
+        "elapsed_s": elapsed_s,
+    }
+    return JobFinished(**{**values, **changes})
 
 
 def test_the_wall_clock_goes_on_from_where_the_last_process_left_it():
@@ -53,14 +54,19 @@ def test_tokens_and_money_add_up_over_processes():
     assert (spent.rounds, spent.tokens, spent.usd) == (3, 15, 0.75)
 
 
-def test_the_pace_is_the_median_round_and_the_slowest_claim():
+def test_the_pace_of_rounds_is_their_median():
     meter = Meter([])
     for number, seconds in ((1, 10.0), (1, 10.0), (2, 90.0), (3, 30.0), (4, 500.0)):
         meter.add(StageEnded(key="s", stage="write", round=number, seconds=seconds))
-    meter.add(job("bench", 12, "run-r001-l0-a0001-claim-t0"))
-    meter.add(job("bench", 9, "run-r002-l0-a0002-claim-t0"))
-    meter.add(job("bench", 99, "run-r002-l0-a0002-bench-t0"))
-    assert meter.pace(3) == Pace(round_s=30, claim_s=12)
+    assert meter.pace(3) == Pace(round_s=30)
+
+
+def test_the_pace_of_benches_is_the_slowest_side_of_the_last_few():
+    meter = Meter([job("bench", 500, sittings=1, sides=2)])
+    for seconds in (10, 30, 20, 25):
+        meter.add(job("bench", seconds, sittings=5, sides=2))
+    meter.add(job("bench", 999))
+    assert meter.pace(0).side_s == 3.0
 
 
 def test_before_the_first_round_there_is_no_pace():
