@@ -48,12 +48,16 @@ class Pace(Message):
 
 
 def bench_s(pace: Pace, sittings: int, contenders: int) -> float:
-    """Estimate a bench job from those before it; 0 where there were none.
+    """Estimate a bench job from those before it; 0 where there were none."""
+    return pace.side_s * sittings * (1 + contenders)
 
-    Each contender after the first counts twice: it is a baseline that compiles while it starts.
+
+def final_s(pace: Pace, sittings: int, baselines: int) -> float:
+    """Estimate the final claims, one job a baseline; 0 where no bench was seen.
+
+    A baseline after the first counts half as much again: it compiles while it starts.
     """
-    sides = 1 + contenders + max(0, contenders - 1)
-    return pace.side_s * sittings * sides
+    return bench_s(pace, sittings, 1) * (1 + 1.5 * (baselines - 1))
 
 
 def exhausted(budget: Budget, spent: Spent, reserve_s: float, useful_s: float) -> ExitReason | None:

@@ -93,8 +93,12 @@ class Services:
         return budget.bench_s(self.meter.pace(state["round"] - 1), plan.sittings, contenders)
 
     def final_s(self, state: RunState) -> float:
-        """Estimate the final claim against every baseline."""
-        estimate = self.bench_s(state, self.bench.claim, len(self.target.baselines))
+        """Estimate the final claims against every baseline."""
+        estimate = budget.final_s(
+            self.meter.pace(state["round"] - 1),
+            self.bench.claim.sittings,
+            len(self.target.baselines),
+        )
         return estimate or self.loop.claim_expected_s
 
     def reserve_s(self, state: RunState, promoted: int | None = None) -> float:

@@ -15,6 +15,7 @@ from graph.budget import (
     bench_s,
     closing,
     exhausted,
+    final_s,
     fit_plan,
     job_timeout,
     left,
@@ -60,11 +61,19 @@ def test_a_round_that_could_not_reach_a_verdict_is_not_begun():
 
 
 @pytest.mark.parametrize(
-    ("sittings", "contenders", "expected"), [(1, 1, 4.0), (5, 1, 20.0), (5, 2, 40.0), (5, 3, 60.0)]
+    ("sittings", "contenders", "expected"), [(1, 1, 4.0), (5, 1, 20.0), (5, 2, 30.0)]
 )
 def test_a_bench_is_estimated_from_the_sides_and_sittings_before_it(sittings, contenders, expected):
     assert bench_s(Pace(side_s=2.0), sittings, contenders) == expected
     assert bench_s(Pace(), sittings, contenders) == 0.0
+
+
+@pytest.mark.parametrize(("baselines", "expected"), [(1, 20.0), (2, 50.0), (3, 80.0)])
+def test_the_final_claims_are_one_bench_a_baseline_longer_for_those_that_compile(
+    baselines, expected
+):
+    assert final_s(Pace(side_s=2.0), 5, baselines) == expected
+    assert final_s(Pace(), 5, baselines) == 0.0
 
 
 def test_without_a_promotion_the_reserve_provides_for_the_first_one():
