@@ -11,7 +11,6 @@ import asyncio
 import json
 import logging
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -176,7 +175,7 @@ def evaluate(
         bool, typer.Option("--feedback", help="One sitting: quick, and no claim.")
     ] = False,
     workspace: Annotated[
-        Path | None, typer.Option(help="Keep the build cache and the records here.")
+        Path | None, typer.Option(help="Keep the records here, and the build cache.")
     ] = None,
     assign: Assign = None,
     config: Config = None,
@@ -203,8 +202,8 @@ def evaluate(
         plan=timing_for(settings.bench, sittings, feedback=feedback),
         is_claim=not feedback,
     )
-    with tempfile.TemporaryDirectory(prefix="kernelpilot-evaluate-") as scratch:
-        found = asyncio.run(judge(trial, settings, workspace or Path(scratch), workspace))
+    state = workspace or settings.run.directory / ".evaluate"
+    found = asyncio.run(judge(trial, settings, state, workspace, _console(as_json=True)))
     if as_json:
         _print_json(found.model_dump(mode="json"))
     else:

@@ -1,6 +1,8 @@
 """Puts a run together from settings: pool, team, console, loop. What the command line calls."""
 
+import asyncio
 import shutil
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from graph.console import RunConsole
 from graph.errors import SettingsError
 from graph.evaluate import Evaluation, Trial, evaluate
 from graph.ledger import RunResult
+from graph.progress import clock
 from graph.run_files import RunFiles
 from graph.runs import make_run
 from graph.settings import BenchSettings, Settings
@@ -76,11 +79,39 @@ def rendered(files: RunFiles) -> Path:
     return report(files)
 
 
-async def judge(trial: Trial, settings: Settings, state: Path, records: Path | None) -> Evaluation:
-    """Evaluate one candidate on a pool of its own, or on the one that is set."""
-    async with open_pool(settings.pool, state / "pool") as pool:
-        kept = records / "records" if records else None
-        return await evaluate(trial, pool, settings.jobs, kept)
+async def judge(
+    trial: Trial, settings: Settings, state: Path, records: Path | None, console: Console
+) -> Evaluation:
+    """Evaluate one candidate on a pool of its own, or on the one that is set.
+
+    Args:
+        trial: what is judged.
+        settings: pool, timeouts.
+        state: where the pool of its own keeps its build cache; evaluations take turns there.
+        records: where to keep the measurement record; None keeps none.
+        console: gets a line now and then; not the result.
+    """
+    began = time.monotonic()
+
+    async def tell() -> None:
+        while True:
+            console.print(f"[{clock(time.monotonic() - began)}] judging {trial.target.name}")
+            await asyncio.sleep(settings.run.heartbeat_s)
+
+    teller = asyncio.create_task(tell())
+    try:
+        async with open_pool(settings.pool, state / "pool") as pool:
+            kept = records / "records" if records else None
+            return await evaluate(trial, pool, settings.jobs, kept)
+    finally:
+        teller.cancel()
+        _forget_jobs(state / "pool")
+
+
+def _forget_jobs(state: Path) -> None:
+    """Remove what the jobs of an evaluation left: nothing comes back for them."""
+    for path in (*state.glob("spool/evaluate-*.json"), *state.glob("logs/evaluate-*.log")):
+        path.unlink(missing_ok=True)
 
 
 def timing_for(bench: BenchSettings, sittings: int | None, *, feedback: bool) -> TimingPlan:
