@@ -130,7 +130,7 @@ def fit_plan(plan: TimingPlan, seconds: float, series: int, sitting_s: float = 0
     """
     most = plan.most_sittings
     if sitting_s > 0:
-        most = max(plan.sittings, min(most, int(seconds * _EXTRA_FRACTION / sitting_s)))
+        most = max(plan.sittings, int(min(most, seconds * _EXTRA_FRACTION / sitting_s)))
     measuring = seconds * _MEASURING_FRACTION
     each = measuring / (plan.sittings * max(1, series))
     if each >= plan.most_s:

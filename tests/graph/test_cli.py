@@ -1,6 +1,7 @@
 """The command line."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -279,6 +280,7 @@ def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_pa
         command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
     ) as running:
         wait_for(lambda: events.exists() and "job_finished" in events.read_text())
+        running.send_signal(signal.SIGSTOP)
         status = only_json(kernelpilot("status", "mine", "--json", cwd=tmp_path))
         assert (status["state"], status["pid"]) == ("running", running.pid)
         running.kill()
