@@ -141,6 +141,10 @@ def _environment(plan: SubjectPlan, scratch: Path) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": threads,
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        # A header precompiled by one process is thrown away by the next, which takes 10 s and
+        # more to make its own; the same holds for probing what this compiler can target.
+        "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0",
+        "TORCHINDUCTOR_VEC_ISA_OK": "1",
         **plan.artefact.environment,
     }
 
