@@ -4,7 +4,7 @@ from gpu_runner.candidate import Candidate, Language, Source
 from gpu_runner.problem import Axis, DType, Problem, Tensor, Workload
 from gpu_runner.records import Environment
 
-SOFTMAX_REFERENCE = '''
+SOFTMAX_REFERENCE = """
 import numpy as np
 
 
@@ -17,7 +17,7 @@ def bound(x, expected):
     n = x.shape[-1]
     spread = np.abs(x - x.max(axis=-1, keepdims=True))
     return 2.0**-23 * (16 + 4 * spread + np.sqrt(n)) * expected + 1e-37
-'''
+"""
 
 SOFTMAX_CPP = """
 #include "problem.h"

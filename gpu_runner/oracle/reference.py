@@ -179,9 +179,7 @@ class Oracle:
         for start in range(0, max(rows, 1), step):
             yield slice(start, min(start + step, rows))
 
-    def _arrays(
-        self, inputs: Arrays, chunk: _Chunk, *, is_narrow: bool = False
-    ) -> list[Any]:
+    def _arrays(self, inputs: Arrays, chunk: _Chunk, *, is_narrow: bool = False) -> list[Any]:
         axis = self.rowwise_axis
         arrays: list[Any] = []
         for tensor in self._problem.inputs:
@@ -242,9 +240,7 @@ class Oracle:
             self._fail(f"{function}() answers {len(parts)} values for the outputs {names}")
         return parts
 
-    def _chunk_shape(
-        self, tensor: Tensor, workload: Workload, chunk: _Chunk
-    ) -> tuple[int, ...]:
+    def _chunk_shape(self, tensor: Tensor, workload: Workload, chunk: _Chunk) -> tuple[int, ...]:
         shape = self._problem.shape(tensor, workload)
         if isinstance(chunk, slice):
             return (chunk.stop - chunk.start, *shape[1:])
