@@ -179,7 +179,8 @@ def _entry(before: StateSnapshot) -> RunState | None:
             f"the checkpoint has graph version {written}, this program has {GRAPH_VERSION}; "
             "delete checkpoints.sqlite to begin the loop again over the same ledger"
         )
-    if not before.next:
+    # A step whose writes are stored and whose checkpoint is not has a task, yet nothing in `next`.
+    if not before.next and not before.tasks:
         raise LoopError(
             "the checkpoint names no next step, yet the run is not done: it was made by another "
             "version; delete checkpoints.sqlite to begin the loop again over the same ledger"

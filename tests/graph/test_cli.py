@@ -288,7 +288,7 @@ def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_pa
     assert status["state"] == "interrupted"
     resumed = kernelpilot("resume", "mi", "--set", f"pool.endpoint={bus}", "--json", cwd=tmp_path)
     told = only_json(resumed)
-    assert told["exit_reason"] in {"goal_met", "budget_rounds"}
+    assert told["exit_reason"] in {"goal_met", "budget_rounds"}, told["message"]
     assert told["best_attempt"]
     again = kernelpilot("resume", "mine", "--json", cwd=tmp_path)
     assert {**only_json(again), "run_dir": ""} == {**told, "run_dir": ""}

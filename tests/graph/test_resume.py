@@ -9,12 +9,18 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import aiosqlite
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
 
-from graph.errors import RunDamaged, RunLocked
+from graph.checkpoints import PruningSaver
+from graph.errors import LoopError, RunDamaged, RunLocked
 from graph.ledger import ExitReason
 from graph.lock import locked
+from graph.run import _entry as entry
 from graph.run_files import RunFiles
+from graph.state import RunState, Update, first_state
 from tests.graph.crash import PLAN
 from tests.graph.pool import ScenarioPool
 from tests.graph.teams import TableTeam
@@ -104,6 +110,67 @@ async def test_the_wall_clock_of_a_resumed_run_goes_on(run_loop):
     assert resumed.result.wall_s > cancelled.result.wall_s
     elapsed = [event.elapsed_s for event in resumed.files.events.read()]
     assert elapsed == sorted(elapsed)
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+class DiesBeforeItsCheckpoint(PruningSaver):
+    """Stores the writes of a step and dies before the checkpoint that holds them."""
+
+    deaths = 1
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        if checkpoint["channel_values"].get("round") == 2 and self.deaths:
+            self.deaths -= 1
+            raise Killed
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+
+def two_steps(saver):
+    async def step(state: RunState) -> Update:
+        return Update(round=state["round"] + 1)
+
+    builder = StateGraph(RunState)
+    builder.add_node("first", step)
+    builder.add_node("second", step)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    builder.add_edge("second", END)
+    return builder.compile(checkpointer=saver)
+
+
+async def test_a_step_killed_between_its_writes_and_its_checkpoint_goes_on(tmp_path):
+    config = RunnableConfig(configurable={"thread_id": "run"})
+    async with aiosqlite.connect(tmp_path / "checkpoints.sqlite") as connection:
+        graph = two_steps(DiesBeforeItsCheckpoint(connection))
+        with pytest.raises(Killed):
+            await graph.ainvoke(first_state(), config, durability="sync")
+        before = await graph.aget_state(config)
+        assert before.next == ()
+        assert entry(before) is None
+        await graph.ainvoke(entry(before), config, durability="sync")
+        assert (await graph.aget_state(config)).values["round"] == 3
+
+
+async def test_a_checkpoint_without_any_step_left_is_refused(tmp_path):
+    config = RunnableConfig(configurable={"thread_id": "run"})
+    async with aiosqlite.connect(tmp_path / "checkpoints.sqlite") as connection:
+        graph = two_steps(PruningSaver(connection))
+        await graph.ainvoke(first_state(), config, durability="sync")
+        with pytest.raises(LoopError, match="names no next step"):
+            entry(await graph.aget_state(config))
+
+
+async def test_a_checkpoint_of_another_graph_version_is_refused(tmp_path):
+    config = RunnableConfig(configurable={"thread_id": "run"})
+    async with aiosqlite.connect(tmp_path / "checkpoints.sqlite") as connection:
+        graph = two_steps(PruningSaver(connection))
+        old = {**first_state(), "graph_version": 0}
+        await graph.ainvoke(old, config, durability="sync")
+        with pytest.raises(LoopError, match="graph version 0"):
+            entry(await graph.aget_state(config))
 
 
 async def test_a_run_that_another_process_holds_is_refused_with_its_pid(run_loop, tmp_path):
