@@ -43,7 +43,7 @@ def make_bench(candidate: Candidate, *against: Contender, **changes) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workspace")
 
 

@@ -1,5 +1,5 @@
 import errno
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -22,7 +22,7 @@ from tests.builders import SOFTMAX_CPP, make_candidate, make_problem, make_workl
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("workspace")
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_is_ours_and_worth_another_try(tmp_path):
     full = tmp_path / "full"
     full.mkdir()
 
-    class NoSpace(type(full)):
+    class NoSpace(PosixPath):
         """A directory on a disk without space."""
 
         def __truediv__(self, name):
