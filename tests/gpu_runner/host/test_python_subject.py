@@ -166,11 +166,17 @@ def answers_of(act):
         finally:
             os._exit(status)
     theirs.close()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     answers = []
-    with ours, suppress(ConnectionResetError):
-        while answer := ours.recv(64):
-            answers.append(answer)
-    return answers, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with ours:
+        while True:
+            # An end that closes with a token unread resets ours: once, and before its answers.
+            with suppress(ConnectionResetError):
+                answer = ours.recv(64)
+                if not answer:
+                    break
+                answers.append(answer)
+    return answers, status
 
 
 def serving(run):
