@@ -25,7 +25,7 @@ def admit_job(job: Admit, *, workspace: Path) -> Admitted:
 
     Raises:
         Unfitting: it cannot; the message says why and what to change.
-        ContenderFailed: a baseline cannot run.
+        ContenderFailed: a baseline cannot be built or run.
         ReferenceFailed: the reference raised or answered nonsense.
     """
     places = tuple(Place(workload=w) for w in job.workloads)
@@ -48,13 +48,14 @@ def admit_job(job: Admit, *, workspace: Path) -> Admitted:
 
 
 def _open(job: Admit, baseline: Contender, places: tuple[Place, ...], workspace: Path) -> Side:
-    artefact = build_for(
-        job.problem,
-        baseline.candidate,
-        workspace=workspace,
-        timeout_s=job.timeout_s,
-        is_trusted=baseline.is_trusted,
-    )
+    with blame(baseline.name, is_candidate=False):
+        artefact = build_for(
+            job.problem,
+            baseline.candidate,
+            workspace=workspace,
+            timeout_s=job.timeout_s,
+            is_trusted=baseline.is_trusted,
+        )
     return Side(
         artefact,
         job.problem,

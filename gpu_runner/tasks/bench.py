@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from statistics import median
 
+from gpu_runner.candidate import Contender
 from gpu_runner.decision import needs_more
 from gpu_runner.errors import SubjectFailed
 from gpu_runner.host.machine import environment
@@ -11,7 +12,7 @@ from gpu_runner.jobs import Bench, Benched, Reason
 from gpu_runner.message import digest_of
 from gpu_runner.profiling.roofline import ceilings
 from gpu_runner.records import BenchRecord, Sitting
-from gpu_runner.tasks.sides import build_for
+from gpu_runner.tasks.sides import blame, build_for
 from gpu_runner.tasks.sitting import Entrant, SittingRoom
 from gpu_runner.tasks.verify import Verifier
 
@@ -27,7 +28,7 @@ def bench(job: Bench, *, workspace: Path) -> Benched:
 
     Raises:
         SubjectFailed: the candidate failed, in any sitting.
-        ContenderFailed: another side failed.
+        ContenderFailed: another side failed, or cannot be built.
         ToolchainMissing: nothing here can build one of the languages.
     """
     started = time.monotonic()
@@ -60,21 +61,19 @@ def _entrants(job: Bench, workspace: Path) -> tuple[Entrant, ...]:
             job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s
         ),
     )
-    contenders = (
-        Entrant(
-            name=contender.name,
-            artefact=build_for(
-                job.problem,
-                contender.candidate,
-                workspace=workspace,
-                timeout_s=job.timeout_s,
-                is_trusted=contender.is_trusted,
-            ),
+    return (candidate, *(_contender(job, contender, workspace) for contender in job.against))
+
+
+def _contender(job: Bench, contender: Contender, workspace: Path) -> Entrant:
+    with blame(contender.name, is_candidate=False):
+        artefact = build_for(
+            job.problem,
+            contender.candidate,
+            workspace=workspace,
+            timeout_s=job.timeout_s,
             is_trusted=contender.is_trusted,
         )
-        for contender in job.against
-    )
-    return (candidate, *contenders)
+    return Entrant(name=contender.name, artefact=artefact, is_trusted=contender.is_trusted)
 
 
 def _record(job: Bench, sittings: list[Sitting]) -> BenchRecord:
