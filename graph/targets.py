@@ -4,7 +4,8 @@ The schema, as `configs/targets/*.yaml` are written::
 
     name: softmax                       # the file's stem
     description: ...
-    problem:                            # or `definition: FILE`, a flashinfer-bench definition
+    problem:                            # or `definition: FILE`, beside this file: the JSON of a
+                                        # flashinfer-bench or SOL-ExecBench definition
       axes:
         - {name: B, kind: var}
         - {name: H, kind: const, value: 4096}
@@ -25,6 +26,8 @@ The schema, as `configs/targets/*.yaml` are written::
       profiles: [normal, large, ...]    # ProfileName
       library_ops: ["aten::_softmax"]
       flops: "8 * B * H"
+    workloads_file: FILE                # optional, JSON lines: workloads of every device, before
+                                        # those listed below, which then may be none
     baselines:                          # the first is what the goal and the fallback refer to
       - name: torch eager
         version: "1"                    # default
@@ -66,7 +69,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from gpu_runner.candidate import Candidate, Contender, Language, Source
-from gpu_runner.definitions import load_problem
+from gpu_runner.definitions import load_problem, load_workloads
 from gpu_runner.errors import DefinitionError
 from gpu_runner.message import Message, Name
 from gpu_runner.problem import DType, Problem, ProfileName, Workload
@@ -94,7 +97,7 @@ class _Device(Message):
     threads: int = Field(default=1, ge=1)
     arch: str = ""
     languages: tuple[Language, ...] = Field(min_length=1)
-    workloads: tuple[_Workload, ...] = Field(min_length=1)
+    workloads: tuple[_Workload, ...] = ()
     hidden: tuple[_Workload, ...] = ()
 
 
@@ -115,6 +118,7 @@ class _Document(Message):
     description: str = ""
     problem: dict[str, JsonValue] | None = None
     definition: str = ""
+    workloads_file: str = ""
     baselines: tuple[_Baseline, ...] = Field(min_length=1)
     devices: dict[Device, _Device] = Field(min_length=1)
     goal: Goal | None = None
@@ -201,12 +205,12 @@ class _Reader:
         if device not in document.devices:
             raise self._error(("devices",), f"has no {device!r}; it has {_list(document.devices)}")
         chosen = document.devices[device]
-        problem = self._problem(document, chosen)
+        problem = self._problem(document, device)
         baselines = tuple(self._baselines(document, device))
         values: dict[str, Any] = {
             "name": document.name,
             "problem": problem,
-            "workloads": tuple(self._workloads(problem, chosen, device)),
+            "workloads": self._workloads(document, problem, device),
             "baselines": baselines,
             "hardware": Hardware(device=device, threads=chosen.threads, arch=chosen.arch),
             "goal": document.goal or Goal(against=baselines[0].name),
@@ -220,10 +224,14 @@ class _Reader:
             raise self._error(("goal", "against"), f"no baseline {target.goal.against!r}{hint}")
         return target
 
-    def _problem(self, document: _Document, device: _Device) -> Problem:
+    def _problem(self, document: _Document, device: Device) -> Problem:
+        dtypes = document.devices[device].dtypes
         if (document.problem is None) == (not document.definition):
             raise self._error((), "give either `problem:` or `definition:`")
         if document.problem is None:
+            if dtypes:
+                loc: Loc = ("devices", device, "dtypes")
+                raise self._error(loc, "a definition names its element types itself; leave it out")
             try:
                 return load_problem(self._path.parent / document.definition)
             except DefinitionError as error:
@@ -235,9 +243,9 @@ class _Reader:
         }
         for side in ("inputs", "outputs"):
             if side in raw:
-                raw[side] = self._with_dtypes(side, raw[side], device.dtypes)
+                raw[side] = self._with_dtypes(side, raw[side], dtypes)
         if isinstance(raw.get("reference"), str):
-            raw["reference"] = _with_roundoffs(str(raw["reference"]), device.dtypes)
+            raw["reference"] = _with_roundoffs(str(raw["reference"]), dtypes)
         problem = self._parse(Problem, raw, ("problem",))
         self._check_source(problem.reference, ("problem", "reference"))
         return problem
@@ -282,8 +290,25 @@ class _Reader:
         if not count:
             raise self._error(("baselines",), f"none of them is for the device {device!r}")
 
-    def _workloads(self, problem: Problem, chosen: _Device, device: Device) -> Iterator[Workload]:
-        seen: set[str] = set()
+    def _workloads(
+        self, document: _Document, problem: Problem, device: Device
+    ) -> tuple[Workload, ...]:
+        try:
+            path = self._path.parent / document.workloads_file
+            filed = load_workloads(path, problem) if document.workloads_file else ()
+        except DefinitionError as error:
+            raise self._error(("workloads_file",), str(error)) from error
+        chosen = document.devices[device]
+        listed = self._listed(problem, chosen, device, {workload.name for workload in filed})
+        workloads = (*filed, *listed)
+        if all(workload.visibility == "hidden" for workload in workloads):
+            loc: Loc = ("devices", device, "workloads")
+            raise self._error(loc, "no public workload; list one, or name a `workloads_file:`")
+        return workloads
+
+    def _listed(
+        self, problem: Problem, chosen: _Device, device: Device, seen: set[str]
+    ) -> Iterator[Workload]:
         kinds = (("workloads", "public", chosen.workloads), ("hidden", "hidden", chosen.hidden))
         for key, visibility, listed in kinds:
             for index, item in enumerate(listed):
