@@ -9,8 +9,8 @@ The file is YAML (or JSON) with a list for each role, an entry for each turn::
       - {raise: ModelBusy, message: try later}
 
 Which turn it is follows from the context alone (the plan's version, the round, the lane), never
-from how often a role was asked, so a resumed run hears the same answers. After the last entry the
-last one is repeated.
+from how often a role was asked, so a resumed run hears the same answers. Round 1 hears the first
+entry; after the last entry the last one is repeated.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,7 @@ from agents.contexts import (
     PlanContext,
     ResearchContext,
     ReviewContext,
+    RunView,
     WriteContext,
 )
 from agents.errors import AgentError, MalformedReply
@@ -87,15 +88,15 @@ class Scripted:
 
     async def write(self, context: WriteContext) -> Draft:
         """Answer with the entry of the round and lane."""
-        return self._reply(Draft, "write", context.view.round * context.lanes + context.lane)
+        return self._reply(Draft, "write", _turn(context.view) * context.lanes + context.lane)
 
     async def digest(self, context: DigestContext) -> Digest:
         """Answer with the entry of the round."""
-        return self._reply(Digest, "digest", context.view.round)
+        return self._reply(Digest, "digest", _turn(context.view))
 
     async def review(self, context: ReviewContext) -> Review:
         """Answer with the entry of the round."""
-        return self._reply(Review, "review", context.view.round)
+        return self._reply(Review, "review", _turn(context.view))
 
     def spend(self) -> Spend:
         """Return zero."""
@@ -113,6 +114,11 @@ class Scripted:
             return schema.model_validate(entry)
         except ValidationError as error:
             raise MalformedReply(f"{self._source}: {role}[{number}]: {error}") from error
+
+
+def _turn(view: RunView) -> int:
+    """Return the place of a round's entry: rounds count from 1."""
+    return view.round - 1
 
 
 def _error(name: str, message: str) -> AgentError:
