@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from graph.ledger import ExitReason, RunManifest, RunResult, Tuning
+from graph.ledger import RunManifest, RunResult, Tuning
+from graph.lock import holder
 from graph.report import render
 from graph.repository import ship
 from graph.run_files import RunFiles
@@ -27,16 +28,10 @@ def publish(files: RunFiles, manifest: RunManifest, result: RunResult) -> RunRes
 
 
 def report(files: RunFiles) -> Path:
-    """Render the report from what the run directory holds now."""
-    manifest = files.read_manifest()
-    attempts = files.attempts()
-    result = files.result() or RunResult(
-        run_id=manifest.run_id,
-        exit_reason=ExitReason.CANCELLED,
-        message="the run has not ended",
-        rounds=max((attempt.round for attempt in attempts), default=0),
-        attempts=len(attempts),
-        wall_s=max((event.elapsed_s for event in files.events.read()), default=0.0),
-        job_s=0.0,
-    )
-    return render(files, manifest, attempts, files.tuning() or _NOTHING, result)
+    """Render the report from what the run directory holds now.
+
+    A run that somebody works on is in progress, also where an earlier process cancelled it.
+    """
+    result = None if holder(files.root) else files.result()
+    tuning = files.tuning() or (_NOTHING if result else None)
+    return render(files, files.read_manifest(), files.attempts(), tuning, result)
