@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from agents.replies import Digest, Edit, Movement, Plan, Research, Review
+from agents.replies import CriterionStatus, Digest, Edit, Movement, Plan, Research, Review
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import Reason
@@ -110,5 +110,12 @@ class ReviewContext(Message):
     plan: Plan
     diff: str
     decisions: tuple[Decision, ...]
-    criteria_facts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Criterion id to the evidence ids that the executable checks found; empty: not met."""
+    criteria: tuple[CriterionStatus, ...] = ()
+    """How each criterion stands by its executable checks; one that is not named is not met."""
+
+    def standing(self, criterion_id: str) -> CriterionStatus:
+        """Return how a criterion stands by its executable checks."""
+        for status in self.criteria:
+            if status.criterion_id == criterion_id:
+                return status
+        return CriterionStatus(criterion_id=criterion_id, status="NOT_MET")

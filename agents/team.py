@@ -141,14 +141,14 @@ class ModelTeam:
         return await self._ask(self._writer, Digest, "profiler", prompt)
 
     async def review(self, context: ReviewContext) -> Review:
-        """Ask the other model; a criterion without evidence in the context cannot come back MET."""
+        """Ask the other model; no criterion comes back better than its executable checks say."""
         prompt = rendered(
             "review",
             view=context.view,
             plan=context.plan,
             diff=context.diff,
             decisions=context.decisions,
-            criteria_facts=context.criteria_facts,
+            standing=context.standing,
         )
         reply = await self._ask(self._reviewer, Review, "reviewer", prompt)
         return reply.model_copy(update={"criteria": _honest(reply, context)})
@@ -211,14 +211,17 @@ def _names(languages: tuple[Language, ...]) -> str:
 
 
 def _honest(reply: Review, context: ReviewContext) -> tuple[CriterionStatus, ...]:
-    """Return a status for each criterion of the plan, with the evidence that the checks found."""
+    """Return a status for each criterion of the plan: the worse of what is said and checked."""
     said = {status.criterion_id: status for status in reply.criteria}
     found = []
     for task in context.plan.tasks:
-        name = task.criterion.criterion_id
-        evidence = context.criteria_facts.get(name, ())
-        status = said[name].status if name in said else "NOT_MET"
-        if not evidence:
-            status = "NOT_MET"
-        found.append(CriterionStatus(criterion_id=name, status=status, evidence=evidence))
+        checked = context.standing(task.criterion.criterion_id)
+        claimed = said.get(checked.criterion_id)
+        status = claimed.status if claimed else "NOT_MET"
+        worse = min(status, checked.status, key=_STANDINGS.index)
+        found.append(checked.model_copy(update={"status": worse}))
     return tuple(found)
+
+
+_STANDINGS = ("NOT_MET", "PARTIAL", "MET")
+"""From worst to best."""

@@ -6,7 +6,6 @@ from agents.playbook.search import Search
 from agents.replies import (
     CheckRule,
     Criterion,
-    CriterionStatus,
     ExecutableCheck,
     Finding,
     Plan,
@@ -83,7 +82,7 @@ def review_of(context: ReviewContext, search: Search) -> Review:
     view = context.view
     latest = max((a.round for a in view.attempts), default=0)
     attempts = [a for a in view.attempts if a.round == latest]
-    statuses = _statuses(context)
+    statuses = tuple(context.standing(t.criterion.criterion_id) for t in context.plan.tasks)
     is_met = all(status.status == "MET" for status in statuses)
     is_spent = search.is_spent()
     claims = [d for d in context.decisions if d.basis == "claim"]
@@ -111,18 +110,6 @@ def review_of(context: ReviewContext, search: Search) -> Review:
             "advice": _advice(route, is_spent=is_spent, stalled=stalled),
         }
     )
-
-
-def _statuses(context: ReviewContext) -> tuple[CriterionStatus, ...]:
-    found = []
-    for task in context.plan.tasks:
-        name = task.criterion.criterion_id
-        evidence = context.criteria_facts.get(name, ())
-        status = CriterionStatus(
-            criterion_id=name, status="MET" if evidence else "NOT_MET", evidence=evidence
-        )
-        found.append(status)
-    return tuple(found)
 
 
 def _findings(context: ReviewContext, attempts: list[PastAttempt]) -> tuple[Finding, ...]:

@@ -120,7 +120,7 @@ async def _ask(services: Services, state: RunState, judged: _Round) -> Review | 
         plan=judged.plan,
         diff=diff,
         decisions=(*judged.claims, *feedback),
-        criteria_facts={status.criterion_id: status.evidence for status in statuses},
+        criteria=statuses,
     )
     key = f"r{state['round']:03}"
     try:

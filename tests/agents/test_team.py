@@ -210,14 +210,29 @@ async def test_the_other_model_reviews_and_cannot_invent_evidence(server):
     assert "0123456789abcdef" in sent(server)
 
 
-async def test_a_criterion_with_evidence_keeps_the_evidence_that_was_found(server):
-    said = CriterionStatus(criterion_id="ac1", status="PARTIAL", evidence=("r9",))
-    server.say(make_review(criteria=(said,)).model_dump_json())
+@pytest.mark.parametrize(
+    ("said", "checked", "standing"),
+    [
+        ("MET", "MET", "MET"),
+        ("MET", "PARTIAL", "PARTIAL"),
+        ("MET", "NOT_MET", "NOT_MET"),
+        ("PARTIAL", "MET", "PARTIAL"),
+        ("NOT_MET", "MET", "NOT_MET"),
+        ("NOT_MET", "PARTIAL", "NOT_MET"),
+    ],
+)
+async def test_a_criterion_is_never_better_than_its_checks(server, said, checked, standing):
+    claimed = CriterionStatus(criterion_id="ac1", status=said, evidence=("r9",))
+    server.say(make_review(criteria=(claimed,)).model_dump_json())
+    found = CriterionStatus(criterion_id="ac1", status=checked, evidence=("r1",))
     context = ReviewContext(
-        view=make_view(), plan=make_plan(), diff="", decisions=(), criteria_facts={"ac1": ("r1",)}
+        view=make_view(), plan=make_plan(), diff="", decisions=(), criteria=(found,)
     )
     review = await team_of(server).review(context)
-    assert review.criteria == (said.model_copy(update={"evidence": ("r1",)}),)
+    assert review.criteria == (
+        CriterionStatus(criterion_id="ac1", status=standing, evidence=("r1",)),
+    )
+    assert f"ac1: right {checked}. Evidence: r1" in sent(server)
 
 
 async def test_quoted_material_cannot_end_its_quotation(server):

@@ -143,6 +143,29 @@ def test_a_criterion_is_met_when_all_its_checks_hold(positive, negative, status)
     assert bool(found.evidence) is (status != "NOT_MET")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "made", "status"), [(16, 2, "PARTIAL"), (3, 2, "PARTIAL"), (2, 2, "MET")]
+)
+def test_fewer_attempts_than_asked_for_leave_the_criterion_open(wanted, made, status):
+    asked = make_check(CheckRule.ATTEMPTS_MADE, str(wanted))
+    plan = make_plan((asked, make_check(CheckRule.WRONG_IS_REJECTED)))
+    attempts = tuple(make_attempt(number) for number in range(1, made + 1))
+    (found,) = criteria.evaluate(plan, make_ledger(attempts=attempts, incumbent=""))
+    assert found.status == status
+    assert "softmax-test-admit-t0" in found.evidence
+
+
+@pytest.mark.parametrize("side", ["positive", "negative"])
+def test_one_check_of_several_that_fails_keeps_a_criterion_from_being_met(side):
+    (task,) = make_plan((YES, YES)).tasks
+    criterion = task.criterion.model_copy(update={side: (YES, NO, YES)})
+    plan = make_plan().model_copy(
+        update={"tasks": (task.model_copy(update={"criterion": criterion}),)}
+    )
+    (found,) = criteria.evaluate(plan, make_ledger())
+    assert (found.status, found.evidence) == ("PARTIAL", ("a0001",))
+
+
 def test_evidence_is_named_once():
     (found,) = criteria.evaluate(make_plan((YES, YES)), make_ledger())
     assert found.evidence == ("a0001",)
