@@ -44,7 +44,7 @@ class Pace(Message):
     round_s: float = 0.0
     """Median of the rounds."""
     side_s: float = 0.0
-    """Of one side in one sitting of a bench, all workloads: the slowest of the last few."""
+    """Of one side in one sitting of a bench, all workloads: the median of the last few."""
 
 
 def bench_s(pace: Pace, sittings: int, contenders: int) -> float:
@@ -55,9 +55,9 @@ def bench_s(pace: Pace, sittings: int, contenders: int) -> float:
 def final_s(pace: Pace, sittings: int, baselines: int) -> float:
     """Estimate the final claims, one job a baseline; 0 where no bench was seen.
 
-    A baseline after the first counts half as much again: it compiles while it starts.
+    A baseline after the first counts a quarter more: it compiles while it starts.
     """
-    return bench_s(pace, sittings, 1) * (1 + 1.5 * (baselines - 1))
+    return bench_s(pace, sittings, 1) * (1 + 1.25 * (baselines - 1))
 
 
 def exhausted(budget: Budget, spent: Spent, reserve_s: float, useful_s: float) -> ExitReason | None:

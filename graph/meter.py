@@ -65,5 +65,5 @@ class Meter:
         rounds = [s for number, s in self._rounds.items() if number <= ended_rounds]
         return Pace(
             round_s=statistics.median(rounds) if rounds else 0.0,
-            side_s=max(self._sides, default=0.0),
+            side_s=statistics.median_high(self._sides) if self._sides else 0.0,
         )

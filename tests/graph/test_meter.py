@@ -61,12 +61,12 @@ def test_the_pace_of_rounds_is_their_median():
     assert meter.pace(3) == Pace(round_s=30)
 
 
-def test_the_pace_of_benches_is_the_slowest_side_of_the_last_few():
+def test_the_pace_of_benches_is_the_usual_side_of_the_last_few():
     meter = Meter([job("bench", 500, sittings=1, sides=2)])
-    for seconds in (10, 30, 20, 25):
+    for seconds in (10, 300, 20, 25):
         meter.add(job("bench", seconds, sittings=5, sides=2))
     meter.add(job("bench", 999))
-    assert meter.pace(0).side_s == 3.0
+    assert meter.pace(0).side_s == 2.5  # one slow first attempt says little of what follows
 
 
 def test_before_the_first_round_there_is_no_pace():
