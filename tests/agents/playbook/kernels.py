@@ -25,11 +25,13 @@ Arrays = dict[str, np.ndarray]
 Kernel = Callable[[Workload, Mapping[str, np.ndarray]], Arrays]
 
 
-def compiled(problem: Problem, text: str, folder: Path, *, threads: int = 1) -> Kernel:
-    """Return a function from inputs to outputs."""
+def compiled(
+    problem: Problem, text: str, folder: Path, *, threads: int = 1, flags: tuple[str, ...] = ()
+) -> Kernel:
+    """Return a function from inputs to outputs; later flags outdo the usual ones."""
     (folder / "problem.h").write_text(problem_header(problem))
     (folder / "kernel.cpp").write_text(text)
-    command = ["g++", *_FLAGS, "-shared", "-fPIC", "kernel.cpp", "-o", "kernel.so"]
+    command = ["g++", *_FLAGS, *flags, "-shared", "-fPIC", "kernel.cpp", "-o", "kernel.so"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     library = ctypes.CDLL(str(folder / "kernel.so"))
