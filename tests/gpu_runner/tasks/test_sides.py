@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.candidate import Language
@@ -266,6 +266,7 @@ def test_the_library_is_taken_from_python_candidates_only():
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 500))
 def test_slots_fit_their_share_of_memory_and_there_is_always_one(size, most):
     workload = make_workload(axes={"B": size[0], "N": size[1]})
@@ -277,6 +278,7 @@ def test_slots_fit_their_share_of_memory_and_there_is_always_one(size, most):
         assert (slots + 1) * (taken + 8 * 4096) > 32 * 2**20
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 100))
 def test_larger_shapes_never_get_more_slots(size, most):
     rows, columns = size

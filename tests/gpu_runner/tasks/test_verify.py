@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.errors import ReferenceFailed, SubjectFailed
@@ -59,6 +59,7 @@ def test_the_worst_error_is_that_of_the_worst_call():
     assert verifier.worst_error == worst
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.tuples(st.integers(0, 2), st.integers(0, 39)),
     st.floats(0, 50).filter(lambda bounds: abs(bounds - 1) > 0.2),
