@@ -23,6 +23,9 @@ _EXTRA_FRACTION = 0.5
 """Of what is left, that one claim's extra sittings may reach into."""
 _MOST_CLOSING_FRACTION = 0.1
 _MOST_RESERVE_FRACTION = 0.5
+COMPILED_SHARE = 1.6
+"""Time of a final claim against a baseline after the first, for one of the first's: such a
+baseline compiles when it starts, and fills its compiler's cache in the first sitting."""
 SLACK = 1.25
 """Benches of one plan differ by about this factor on a shared machine."""
 
@@ -55,9 +58,9 @@ def bench_s(pace: Pace, sittings: int, contenders: int) -> float:
 def final_s(pace: Pace, sittings: int, baselines: int) -> float:
     """Estimate the final claims, one job a baseline; 0 where no bench was seen.
 
-    A baseline after the first counts a quarter more: it compiles while it starts.
+    A baseline after the first counts `COMPILED_SHARE` times as much.
     """
-    return bench_s(pace, sittings, 1) * (1 + 1.25 * (baselines - 1))
+    return bench_s(pace, sittings, 1) * (1 + COMPILED_SHARE * (baselines - 1))
 
 
 def exhausted(budget: Budget, spent: Spent, reserve_s: float, useful_s: float) -> ExitReason | None:

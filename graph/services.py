@@ -132,7 +132,7 @@ class Services:
         state: RunState,
         seconds: float | None,
         contenders: int,
-        share: int = 1,
+        share: float = 1,
     ) -> TimingPlan:
         """Fit a timing plan into what is left, on the target's number of threads.
 
@@ -141,7 +141,7 @@ class Services:
             state: of the run.
             seconds: of `time_left`.
             contenders: sides to compare with.
-            share: jobs of this kind that have to fit into `seconds`.
+            share: how many times this job's time has to fit into `seconds`.
         """
         fitted = budget.fit_plan(
             plan,

@@ -9,6 +9,7 @@ from gpu_runner.candidate import Contender
 from gpu_runner.jobs import AnyOutcome, Bench, Benched
 from gpu_runner.records import Decision
 from graph import criteria, rules
+from graph.budget import COMPILED_SHARE
 from graph.ledger import ExitReason, RunResult
 from graph.progress import interval_words
 from graph.publish import publish
@@ -74,6 +75,8 @@ async def _claim(
 ) -> AnyOutcome:
     """Bench the incumbent against one baseline; hidden shapes are verified beside the first."""
     baseline = services.target.baselines[index]
+    waiting = len(services.target.baselines) - index - 1
+    share = 1 + COMPILED_SHARE * waiting if index == 0 else 1.0 + waiting
     seconds = services.time_left(state, services.jobs.claim_s, "final")
     job = Bench(
         job_id=services.job_id("final", index),
@@ -83,7 +86,7 @@ async def _claim(
         against=(baseline,),
         workloads=services.target.public,
         hidden=services.target.hidden if index == 0 else (),
-        plan=services.timing(services.bench.claim, state, seconds, 1),
+        plan=services.timing(services.bench.claim, state, seconds, 1, share),
     )
     return await services.run(job, state, state["incumbent"], "final")
 
