@@ -12,6 +12,7 @@ from graph.console import RunConsole
 from graph.errors import SettingsError
 from graph.evaluate import Evaluation, Trial, evaluate
 from graph.ledger import RunResult
+from graph.lock import refuse_held
 from graph.progress import clock
 from graph.run_files import RunFiles
 from graph.runs import make_run
@@ -58,6 +59,7 @@ async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunR
     done = finished(files)
     if done is not None:
         return done
+    refuse_held(files.root)  # the pool of the other process would keep us waiting, then say less
     team = make_team(_team_of(settings, manifest.team), settings.models)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     async with open_pool(settings.pool, files.root / "pool") as pool, shown.showing():

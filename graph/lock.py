@@ -23,15 +23,23 @@ def locked(root: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
-            holder = file.read(32).decode(errors="replace").strip() or "unknown"
-            raise RunLocked(
-                f"the run {root.name} is being worked on by process {holder}; wait for it, "
-                f"or stop it with `kill {holder}`, then resume"
-            ) from error
+            written = file.read(32).decode(errors="replace").strip() or "unknown"
+            raise _refusal(root, written) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n".encode())
         file.flush()
         yield
+
+
+def refuse_held(root: Path) -> None:
+    """Say at once that somebody works on a run, before anything of it is started.
+
+    Raises:
+        RunLocked: another process holds it; names its process id.
+    """
+    pid = holder(root)
+    if pid is not None:
+        raise _refusal(root, str(pid))
 
 
 def holder(root: Path) -> int | None:
@@ -45,3 +53,10 @@ def holder(root: Path) -> int | None:
     except (FileNotFoundError, ValueError):
         return None
     return None
+
+
+def _refusal(root: Path, pid: str) -> RunLocked:
+    return RunLocked(
+        f"the run {root.name} is being worked on by process {pid}; wait for it, "
+        f"or stop it with `kill {pid}`, then resume"
+    )

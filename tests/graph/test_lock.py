@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from graph.errors import RunLocked
-from graph.lock import holder, locked
+from graph.lock import holder, locked, refuse_held
 
 _HOLD = """
 import sys
@@ -32,6 +32,15 @@ def test_the_lock_is_free_after_the_block(tmp_path):
     with locked(tmp_path):
         assert holder(tmp_path) == os.getpid()
     assert holder(tmp_path) is None
+    with locked(tmp_path):
+        pass
+
+
+def test_whoever_only_asks_is_told_the_same_and_takes_nothing(tmp_path):
+    refuse_held(tmp_path)
+    with locked(tmp_path), pytest.raises(RunLocked, match=f"process {os.getpid()}"):
+        refuse_held(tmp_path)
+    refuse_held(tmp_path)
     with locked(tmp_path):
         pass
 
