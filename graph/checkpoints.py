@@ -3,6 +3,9 @@
 Owns everything of langgraph's checkpointers that the rest of the package needs.
 """
 
+import errno
+import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +18,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from graph.errors import RunDamaged
+
+_LEAST_FREE_BYTES = 1 << 16
+"""SQLite grows its files by so much at once."""
 
 KEPT = 3
 """Checkpoints kept; the last one is what a resumption reads."""
@@ -64,20 +70,33 @@ async def open_saver(path: Path) -> AsyncIterator[PruningSaver]:
     """Open the checkpoint file, readable by its owner only.
 
     Raises:
-        RunDamaged: the file is no SQLite database.
+        RunDamaged: the file is no SQLite database, or a part of it is missing.
+        OSError: the disk is full.
     """
     _make_private(path)
     serde = JsonPlusSerializer(allowed_msgpack_modules=ALLOWED)
-    async with aiosqlite.connect(path) as connection:
-        saver = PruningSaver(connection, serde=serde)
-        try:
+    try:
+        async with aiosqlite.connect(path) as connection:
+            saver = PruningSaver(connection, serde=serde)
             await saver.setup()
-        except sqlite3.DatabaseError as error:
-            raise RunDamaged(
-                f"{path} is not a checkpoint database: {error}; delete it to begin the run's loop "
-                "again over the same ledger"
-            ) from error
-        yield saver
+            yield saver
+    except sqlite3.OperationalError as error:
+        if not _is_full(path, error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+    except sqlite3.DatabaseError as error:
+        raise RunDamaged(
+            f"{path} is not a checkpoint database: {error}; delete it to begin the run's loop "
+            "again over the same ledger"
+        ) from error
+
+
+def _is_full(path: Path, error: sqlite3.OperationalError) -> bool:
+    """Whether the disk is why: the shared memory beside the file fails as any other file would."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or (
+        name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < _LEAST_FREE_BYTES
+    )
 
 
 def _make_private(path: Path) -> None:

@@ -22,6 +22,7 @@ from rich.table import Table
 from agents.errors import AgentError
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
+from graph.durable import DISK_FULL
 from graph.errors import EvaluationError, GraphError, RunNotFound, SettingsError, TargetError
 from graph.ledger import EXIT_CODES, ExitReason, RunResult
 from graph.run_files import RunFiles
@@ -239,10 +240,19 @@ def main() -> None:
         _fail(str(error), EXIT_CODES[ExitReason.ERROR], as_json=as_json)
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_CODES[ExitReason.CANCELLED], as_json=as_json)
-    except Exception as error:  # the last one to know: nothing above this reports it
-        logger.exception("unexpected error")
-        message = f"unexpected {type(error).__name__}: {error}; this is a fault of kernelpilot"
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            _fail_unexpectedly(error, as_json=as_json)
+        message = f"no space left on the disk ({error.filename or error}); free some, then go on"
         _fail(message, EXIT_CODES[ExitReason.ERROR], as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the last one to know: nothing above reports it
+        _fail_unexpectedly(error, as_json=as_json)
+
+
+def _fail_unexpectedly(error: Exception, *, as_json: bool) -> NoReturn:
+    logger.error("unexpected error", exc_info=error)
+    message = f"unexpected {type(error).__name__}: {error}; this is a fault of kernelpilot"
+    _fail(message, EXIT_CODES[ExitReason.ERROR], as_json=as_json)
 
 
 def _fail(message: str, code: int, *, as_json: bool) -> NoReturn:

@@ -3,10 +3,15 @@
 Knows bytes and lines, not what they mean.
 """
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of an OSError that space, once there is some, puts right."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -25,12 +30,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line and its newline in one write, on disk when this returns."""
+    """Append one line and its newline, on disk when this returns; or nothing, where it raises.
+
+    A part of a line that a full disk left would run into the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        file.write(line + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            _write_all(file, line + b"\n")
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(before)
+            raise
+
+
+def _write_all(file: RawIOBase, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def whole_lines(path: Path, start: int = 0) -> Iterator[bytes]:

@@ -1,7 +1,6 @@
 """Drives one run in this process: lock, checkpoints, signals, and how every ending is written."""
 
 import asyncio
-import errno
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from graph.asking import Asking
 from graph.assemble import assemble, recursion_limit
 from graph.checkpoints import open_saver
 from graph.desk import Desk
+from graph.durable import DISK_FULL
 from graph.errors import GraphError, LoopError, RunStopped
 from graph.events import AnyEvent, Exited, RunStarted
 from graph.ledger import AttemptOutcome, ExitReason, RunManifest, RunResult
@@ -131,9 +131,10 @@ async def _drive(
     )
     with _signals(stop, control):
         result = await _ending(services, _loop(services, settings, control))
-    events.append(
-        Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
-    )
+    with _even_on_a_full_disk():
+        events.append(
+            Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
+        )
     return result
 
 
@@ -199,7 +200,7 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
     except (AgentError, GraphError, PoolError) as error:
         return _broken_off(services, ExitReason.ERROR, str(error))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in DISK_FULL:
             raise
         return _broken_off(
             services, ExitReason.ERROR, f"the disk of {services.files.root} is full; free space"
@@ -221,8 +222,20 @@ def _broken_off(services: Services, reason: ExitReason, message: str) -> RunResu
         job_s=round(spent.job_s, 3),
         best_attempt=promoted[-1].attempt_id if promoted else None,
     )
-    services.files.save_result(result)
+    with _even_on_a_full_disk():
+        services.files.save_result(result)
     return result
+
+
+@contextmanager
+def _even_on_a_full_disk() -> Iterator[None]:
+    """Let a full disk keep the end of a run from being written, not from being told."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        logger.warning("the end of the run cannot be written: %s", error)
 
 
 @contextmanager

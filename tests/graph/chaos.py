@@ -65,6 +65,19 @@ class Disturbed:
             begun = (self.root / "run.json").exists()
             command = ["resume", str(self.root)] if begun else self._begin
 
+    @contextmanager
+    def begun(self, events: int) -> Iterator[subprocess.Popen[bytes]]:
+        """Run at least until so many events were told; killed in the end."""
+        with self._command(self._begin) as process:
+            assert self._reach(events, process), self.log()
+            yield process
+
+    @contextmanager
+    def resuming(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Resume; killed in the end."""
+        with self._command(["resume", str(self.root)]) as process:
+            yield process
+
     def log(self) -> str:
         """What the processes of the run said."""
         return self._log.read_text()

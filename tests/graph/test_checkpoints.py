@@ -1,5 +1,6 @@
 """Checkpoints: pruned, private, strict."""
 
+import errno
 import sqlite3
 import stat
 from typing import cast
@@ -120,3 +121,21 @@ async def test_a_file_that_is_no_database_is_named_with_the_remedy(tmp_path):
     with pytest.raises(RunDamaged, match=r"checkpoints\.sqlite.*delete it"):
         async with open_saver(path):
             pass
+
+
+async def outgrow(path):
+    async with open_saver(path) as saver:
+        await saver.conn.execute("PRAGMA max_page_count = 1")
+        await saver.conn.execute("CREATE TABLE filler AS SELECT randomblob(1000000)")
+
+
+async def test_a_database_that_cannot_grow_is_a_full_disk(tmp_path):
+    with pytest.raises(OSError, match=r"checkpoints\.sqlite") as caught:
+        await outgrow(tmp_path / "checkpoints.sqlite")
+    assert caught.value.errno == errno.ENOSPC
+
+
+async def test_a_mistake_of_ours_is_not_taken_for_the_disk(tmp_path):
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        async with open_saver(tmp_path / "checkpoints.sqlite") as saver:
+            await saver.conn.execute("SELECT * FROM nowhere")

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -46,6 +48,26 @@ def test_a_line_still_being_written_is_not_read(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"one\ntwo\nthr")
     assert list(whole_lines(path)) == [b"one", b"two"]
+
+
+_APPEND_TOO_MUCH = """
+import resource, sys
+from pathlib import Path
+from graph.durable import append_line
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+path = Path(sys.argv[1])
+append_line(path, b"first")
+try:
+    append_line(path, b"second")
+except OSError:
+    append_line(path, b"3rd")
+"""
+
+
+def test_of_a_line_that_does_not_fit_nothing_stays(tmp_path):
+    path = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", _APPEND_TOO_MUCH, str(path)], check=True, timeout=60)
+    assert path.read_bytes() == b"first\n3rd\n"
 
 
 def test_the_torn_line_is_cut_off_and_returned(tmp_path):
