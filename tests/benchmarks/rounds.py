@@ -24,6 +24,7 @@ _SHORT = (
         "bench.claim={sittings: 5, most_sittings: 5, pairs: 12, most_pairs: 20, candidate_s: 0,"
         " warmup_s: 0.02}"
     ),
+    "target.goal.speedup=100",
     "target.budget.plateau_attempts=1000",
     "target.budget.stalled_reviews=1000",
 )
