@@ -93,7 +93,8 @@ class _Search:
     def __init__(self, shapes: tuple[Shape, ...], variants: tuple[str, ...]) -> None:
         self._shapes = shapes
         self._variants = variants
-        self._cuts = {**_half_spaces(shapes), **dict.fromkeys(_cells(shapes).values(), 0.0)}
+        # A cell that is a half-space is one: it keeps how far apart the sizes are.
+        self._cuts = {**dict.fromkeys(_cells(shapes).values(), 0.0), **_half_spaces(shapes)}
         self._holds = {
             guard: frozenset(i for i, s in enumerate(shapes) if evaluate(guard, s.sizes))
             for guard in self._cuts
