@@ -322,7 +322,8 @@ def _rope(shape: Shape) -> Binding | None:
         if not is_heads or taken.shape != given.shape or not shape.is_twice(taken.shape[2], half):
             return None
     # Interleaved pairs are another layout; its reference takes every other element.
-    if re.search(r"::\s*2", shape.problem.reference) or not shape.is_float(*shape.inputs):
+    is_interleaved = re.search(r"::\s*2", shape.problem.reference)
+    if is_interleaved or not shape.is_float(*shape.inputs, *shape.outputs):
         return None
     pairs = zip(heads, shape.outputs, strict=True)
     calls = ";".join(f"{taken.name},{given.name},{taken.shape[1]}" for taken, given in pairs)

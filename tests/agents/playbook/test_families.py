@@ -180,6 +180,12 @@ REFUSED = {
         expressions={"D": "2 * R"},
         reference="def run(q, cos, sin): return q[..., ::2] * cos",
     ),
+    "heads given back as bytes": problem_of(
+        "rope",
+        {"q": "M H D", "cos": "M R", "sin": "M R"},
+        {"o": "M H D!"},
+        expressions={"D": "2 * R"},
+    ),
     "square": problem_of("mm", {"x": "N N", "w": "N N"}, {"y": "N N"}),
     "three matrices": problem_of("mm", {"x": "M K", "v": "K N", "w": "K N"}, {"y": "M N"}),
     "scan": problem_of("prefix_sum", {"x": "B N"}, {"y": "B N"}),
