@@ -22,7 +22,7 @@ from tests.graph.processes import environment
 
 ORCHESTRATOR, BROKER, WORKER = "orchestrator", "broker", "worker"
 NOT_COMPARED = {"wall_s", "job_s", "report", "repository"}
-_PATIENCE_S = 60.0
+_PATIENCE_S = 120.0
 _LOOK_AGAIN_S = 0.01
 
 

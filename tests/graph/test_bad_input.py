@@ -96,11 +96,6 @@ def test_a_bad_candidate_is_rejected_with_its_reason(judge, text, reasons):
     assert told["speedup"] is None
 
 
-@pytest.mark.serial
-def test_a_right_candidate_is_not(judge):
-    assert judge(SOFTMAX_CPP)["verdict"] != "REJECTED"
-
-
 # -- run directories -----------------------------------------------------------------------------
 
 
@@ -146,7 +141,7 @@ def test_a_run_that_is_going_on_is_not_resumed(chaos):
         process.send_signal(signal.SIGSTOP)
         refused = kernelpilot("resume", str(chaos.root), "--json", cwd=chaos.root.parent)
         process.send_signal(signal.SIGCONT)
-        assert process.wait(60) in {0, EXIT_CODES[ExitReason.BUDGET_ROUNDS]}
+        assert process.wait(120) in {0, EXIT_CODES[ExitReason.BUDGET_ROUNDS]}
     assert refused.returncode == ERROR
     assert f"is being worked on by process {process.pid}" in only_json(refused)["error"]
 
@@ -156,7 +151,7 @@ def test_of_two_that_resume_one_run_only_one_works_on_it(chaos):
     with chaos.begun(events=6) as process:
         process.kill()
     with chaos.resuming() as one, chaos.resuming() as other:
-        codes = sorted((one.wait(60), other.wait(60)))
+        codes = sorted((one.wait(120), other.wait(120)))
     assert codes[0] == 0, chaos.log()
     assert codes[1] in {0, ERROR}
     assert "Traceback" not in chaos.log()
