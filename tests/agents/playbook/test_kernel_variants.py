@@ -240,17 +240,9 @@ CASES = {
     "product with bias and gelu": Case(
         problem=mat("linear_gelu", "N K", bias=True, reference=GELU),
         recipe="tiles",
-        parameters={"tile": "6x4", "few_rows": 4, "depth_unroll": 1, "depth_block": 256},
+        parameters={"tile": "1x12", "few_rows": 2, "depth_unroll": 1, "depth_block": 256},
         shapes=PRODUCTS,
         answer=product(gelu),
-        units=4,
-    ),
-    "product with bias and silu": Case(
-        problem=mat("linear_silu", "N K", bias=True),
-        recipe="tiles",
-        parameters={"tile": "3x8", "few_rows": 2, "depth_unroll": 8, "depth_block": 64},
-        shapes=PRODUCTS,
-        answer=product(lambda v: v * logistic(v)),
         units=4,
     ),
     "int8 product without bias": Case(
@@ -258,7 +250,7 @@ CASES = {
             "qmm", {"a": "M K!", "b": "N K!", "scale_a": "M", "scale_b": "N"}, {"y": "M N"}
         ),
         recipe="vnni",
-        parameters={"tile": "1x16", "few_rows": 12, "depth_unroll": 8},
+        parameters={"tile": "1x16", "few_rows": 8, "depth_unroll": 2},
         shapes=PRODUCTS,
         answer=scaled,
         units=4,

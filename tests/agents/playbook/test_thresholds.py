@@ -1,7 +1,7 @@
 """Each threshold of the diagnosis, from both sides, and what outranks what."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.playbook.diagnosis import NEAR_ROOF, RULES, changes, diagnose, worst
@@ -159,6 +159,7 @@ def test_the_surest_rules_rest_on_what_can_be_read_in_the_code():
 TIMES = st.floats(0.6, 1e5)
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(TIMES, st.floats(0.001, 1e5), st.floats(0.1, 10)), min_size=1, max_size=5)
 )
@@ -191,6 +192,7 @@ COUNTS = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(COUNTS, COUNTS)
 def test_changes_name_what_moved_and_nothing_else(now, before):
     said = changes(facts_of(make_mix(**now)), facts_of(make_mix(**before)))
