@@ -105,7 +105,8 @@ def test_an_adopted_job_may_be_cancelled_and_finished(state):
 
 
 NAMES = st.sampled_from(["w1", "w2", "w3"])
-PEERS = st.sampled_from([b"p1", b"p2", b"p3", b"p4"])
+ALL_PEERS = (b"p1", b"p2", b"p3", b"p4")
+PEERS = st.sampled_from(ALL_PEERS)
 
 
 class RosterMachine(RuleBasedStateMachine):
@@ -155,6 +156,7 @@ class RosterMachine(RuleBasedStateMachine):
                 assert self.roster.at(member.peer) is member
         peers = [m.peer for m in self.roster if m.peer is not None]
         assert len(set(peers)) == len(peers)
+        assert {p for p in ALL_PEERS if self.roster.at(p) is not None} == set(peers)
 
     @invariant()
     def only_the_reachable_and_free_serve(self):
