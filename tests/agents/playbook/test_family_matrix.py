@@ -141,7 +141,7 @@ def test_a_problem_is_taken_or_left(name):
 LETTERS = st.text("abcdefgh", min_size=3, max_size=6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(LETTERS, min_size=5, max_size=5, unique=True))
 def test_names_of_tensors_and_axes_change_no_family(names):
     m, n, k, x, w = names
@@ -156,7 +156,7 @@ def test_names_of_tensors_and_axes_change_no_family(names):
     assert (match.binding["m"], match.binding["x"]) == (f"a->{axes[0]}", f"{x}_")
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.integers(0, 3), st.booleans())
 def test_twice_is_known_from_any_expression_that_always_is(offset, extra, is_right):
     text = f"2 * D + {offset} - {offset}" if is_right else f"2 * D + {extra + 1}"

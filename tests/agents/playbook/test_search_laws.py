@@ -75,7 +75,7 @@ def test_lanes_of_any_round_differ_with_and_without_an_edit(attempts, number, ha
         assert proposal_for(context, match) == made[2]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(HISTORIES)
 def test_the_best_is_the_fastest_measured_and_the_latest_of_equals(attempts):
     best = search_of(attempts=attempts).best()
@@ -89,7 +89,7 @@ def test_the_best_is_the_fastest_measured_and_the_latest_of_equals(attempts):
     assert best.attempt_id == max(a.attempt_id for a in measured if a.vs_baseline == fastest)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(HISTORIES)
 def test_every_attempt_of_ours_belongs_to_one_recipe(attempts):
     search = search_of(attempts=attempts)

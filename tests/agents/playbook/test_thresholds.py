@@ -159,7 +159,7 @@ def test_the_surest_rules_rest_on_what_can_be_read_in_the_code():
 TIMES = st.floats(0.6, 1e5)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(TIMES, st.floats(0.001, 1e5), st.floats(0.1, 10)), min_size=1, max_size=5)
 )
@@ -192,7 +192,7 @@ COUNTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(COUNTS, COUNTS)
 def test_changes_name_what_moved_and_nothing_else(now, before):
     said = changes(facts_of(make_mix(**now)), facts_of(make_mix(**before)))

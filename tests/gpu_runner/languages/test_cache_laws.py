@@ -223,6 +223,7 @@ def test_the_calling_of_a_candidate_is_kept_with_its_artefact(tmp_path):
 FLAGS = st.lists(st.sampled_from(["-O2", "-O3", "-ffast-math", "-O2 -O3"]), max_size=3)
 
 
+@settings(max_examples=60, deadline=None)
 @given(FLAGS, FLAGS)
 def test_identities_are_equal_exactly_where_their_flags_are(left, right):
     one, other = (make_identity(flags=tuple(flags)).digest for flags in (left, right))

@@ -154,7 +154,7 @@ KERNELS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(KERNELS)
 def test_counters_are_those_of_their_kernel_whatever_stands_between(rows):
     log = "ptxas info    : 0 bytes gmem\n"
@@ -177,6 +177,7 @@ def test_counters_are_those_of_their_kernel_whatever_stands_between(rows):
     assert cuda.ptxas_counters(log) == expected
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_any_log_is_read_without_failing(log):
     assert cuda.ptxas_counters(log) == {}

@@ -100,28 +100,28 @@ def test_a_negation_that_is_not_listed_is_refused(flag):
 TAILS = st.text(min_size=1, max_size=6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(FLAGS), TAILS)
 def test_nothing_may_follow_or_precede_a_flag_of_the_list(flag, more):
     assert is_allowed(flag + more) == (flag + more in FLAGS)
     assert is_allowed(more + flag) == (more + flag in FLAGS)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(CUDA_FLAGS), TAILS.filter(lambda text: not text[0].isdigit()))
 def test_nothing_may_follow_or_precede_a_cuda_flag(flag, more):
     assert not is_allowed(flag + more, Language.CUDA)
     assert not is_allowed(more + flag, Language.CUDA)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.text())
 def test_no_text_at_all_can_name_a_path(text):
     for flag in (f"-I{text}", f"-L{text}", f"-o{text}", f"-fplugin={text}", f"-specs={text}"):
         assert not is_allowed(flag)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.permutations(["-O2", "-fplugin=x", "-I/", "-ffast-math"]))
 def test_the_first_flag_off_the_list_is_the_one_named(flags):
     refusal = cpp.refuse_flags(make_candidate(flags=tuple(flags)))

@@ -121,7 +121,7 @@ NAMES = st.lists(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(SOME, SOME, NAMES, st.lists(st.sampled_from(["int", "float"]), max_size=3))
 def test_fields_are_words_in_the_order_of_the_call(given_types, made_types, axes, kinds):
     scalars = tuple(Scalar(name=f"s{i}", kind=kind) for i, kind in enumerate(kinds))
@@ -138,6 +138,7 @@ def test_fields_are_words_in_the_order_of_the_call(given_types, made_types, axes
     assert len(fields) == argument_words(problem)
 
 
+@settings(max_examples=60, deadline=None)
 @given(SOME, SOME)
 def test_helpers_are_there_exactly_where_their_type_is(given_types, made_types):
     text = problem_header(problem_of(given_types, made_types))

@@ -126,6 +126,7 @@ PATHS = st.lists(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(PATHS)
 def test_the_entry_is_the_named_one_or_the_only_one(paths):
     sources = tuple(Source(path=path, text=RUN) for path in paths)
@@ -136,7 +137,7 @@ def test_the_entry_is_the_named_one_or_the_only_one(paths):
     assert _entry_path(make_python(sources=sources)) == expected
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["run", "Run", "runs", "x"]), max_size=3), st.booleans())
 def test_a_run_is_told_from_names_like_it(tmp_path_factory, names, is_function):
     folder = tmp_path_factory.mktemp("module")

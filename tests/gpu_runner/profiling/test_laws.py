@@ -42,7 +42,7 @@ def counts_of(mix: InstructionMix) -> dict[str, int]:
     return {name: getattr(mix, name) for name in COUNTED}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(BODIES)
 def test_counts_are_the_sum_over_the_instructions(body):
     expected = dict.fromkeys(COUNTED, 0)
@@ -54,14 +54,14 @@ def test_counts_are_the_sum_over_the_instructions(body):
     assert mix.total == len(body) + 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(BODIES, st.randoms(use_true_random=False))
 def test_the_order_of_a_loops_instructions_changes_no_count(body, source):
     shuffled = source.sample(body, len(body))
     assert instruction_mix(loop_of(shuffled)) == instruction_mix(loop_of(body))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(BODIES)
 def test_what_stands_outside_the_loop_does_not_count(body):
     start = 0x1000 + 16 * len(body)
@@ -89,7 +89,7 @@ def code_of(graph):
     return of_code(*lines), starts
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 10**6))
 def test_loops_of_the_code_are_the_loops_of_its_graph(count, seed):
     source = random.Random(seed)
@@ -114,7 +114,7 @@ def test_loops_of_the_code_are_the_loops_of_its_graph(count, seed):
         assert adds == {starts[block] for block in body}
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(2, 9), st.integers(0, 10**6), st.randoms(use_true_random=False))
 def test_the_names_of_blocks_do_not_matter(count, seed, shuffler):
     source = random.Random(seed)
@@ -129,7 +129,7 @@ def test_the_names_of_blocks_do_not_matter(count, seed, shuffler):
     assert natural_loops(names[0], renamed) == expected
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=2 * MOST_HOTSPOTS))
 def test_hotspots_share_out_the_instructions_of_all_loops(lengths):
     lines: list[str] = []
@@ -144,7 +144,7 @@ def test_hotspots_share_out_the_instructions_of_all_loops(lengths):
     assert len({spot.symbol for spot in spots}) == len(spots)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.permutations(["kp_run", "helper", "expf@plt", "alone"]))
 def test_the_order_of_functions_in_a_listing_changes_nothing(order):
     parts = {
@@ -161,7 +161,7 @@ def test_the_order_of_functions_in_a_listing_changes_nothing(order):
 POSITIVE = st.floats(1e6, 1e14)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(POSITIVE, POSITIVE, st.floats(0.01, 1e6), st.floats(1.01, 100))
 def test_a_slower_call_is_further_from_the_roof_and_its_floor_stays(band, peak, time_us, factor):
     limits = make_ceilings(bandwidth_bytes_per_s=band, float32_flops_per_s=peak)
@@ -173,7 +173,7 @@ def test_a_slower_call_is_further_from_the_roof_and_its_floor_stays(band, peak, 
     assert fast.bound != "latency" or slow.bound == "latency"
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(POSITIVE, POSITIVE, st.integers(1, 64))
 def test_a_larger_workload_has_a_floor_larger_by_as_much(band, peak, factor):
     limits = make_ceilings(bandwidth_bytes_per_s=band, float32_flops_per_s=peak)
@@ -197,7 +197,7 @@ def test_narrower_elements_move_fewer_bytes_and_no_peak_is_lost(dtype):
     assert found.peak_flops_per_s == make_ceilings().peak(problem) > 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(POSITIVE, min_size=2, max_size=5))
 def test_merging_ceilings_is_the_same_in_any_order(figures):
     made = [make_ceilings(bandwidth_bytes_per_s=f, float64_flops_per_s=1e20 / f) for f in figures]
@@ -227,7 +227,7 @@ def test_the_best_that_was_said_of_a_line_stands(order):
     assert remark.kind == "vectorised"
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["/usr/a.h", "b.cpp", "a/c.h"]), st.integers(1, 9))))
 def test_remarks_come_own_sources_first_then_by_path_and_line(places):
     found = parse_remarks(
@@ -244,7 +244,7 @@ COUNTS = st.dictionaries(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(COUNTS)
 def test_each_counter_is_either_counted_or_named_as_missing(counts):
     lines = [f"{'<not counted>' if n is None else n},,{e},1,100.00,," for e, n in counts.items()]
