@@ -25,6 +25,7 @@ _SHORT = (
         " warmup_s: 0.02}"
     ),
     "target.goal.speedup=100",
+    "target.goal.kind=hard",
     "target.budget.plateau_attempts=1000",
     "target.budget.stalled_reviews=1000",
 )
