@@ -4,6 +4,7 @@ Each stands for a way in which a kernel is fast and wrong: arithmetic in the nex
 term left out of a reduction, an element never written.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -36,16 +37,16 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plant:
+class Plant(ABC):
     """A wrong implementation."""
 
     name: str
     is_certain: bool = True
     """Whether it is wrong for sure; a gathered table's last entry may never be asked for."""
 
+    @abstractmethod
     def outputs(self, problem: Problem, oracle: Oracle, case: Case) -> dict[str, Raw]:
         """Return what the wrong implementation answers."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
