@@ -8,7 +8,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from gpu_runner.expression import names_in
 from gpu_runner.message import Message, Name, digest_of
 
 SourcePath = Annotated[
@@ -33,6 +32,46 @@ class Source(Message):
     text: str = Field(max_length=512 * 1024)
 
 
+class Value(Message):
+    """A number passed by value: an expression over axes, or a scalar of the problem."""
+
+    value: str
+    """`ceil_div(N, 8)`, or the name of a scalar."""
+    type: Literal["i32", "i64", "f32", "f64"]
+    """How the kernel's parameter is declared; a float type takes a scalar only."""
+    divisible: Literal[1, 16] = 1
+    """Triton only: compile for multiples of this; the plan must hold elsewhere too, or guard it."""
+
+
+class Slice(Message):
+    """A pointer into the plan's workspace."""
+
+    workspace: str
+    """Offset in bytes, an expression over axes; a multiple of 16."""
+
+
+class TensorMap(Message):
+    """A tiled tensor map for the bulk copy engine, passed as a `__grid_constant__ CUtensorMap`.
+
+    The tensor is seen as a row-major matrix [rows, columns], by default its leading axes together
+    and its last one.
+    """
+
+    tensor: Name
+    box: tuple[str, str]
+    """Rows and columns of one copy, elements; at most 256 each."""
+    rows: str = ""
+    columns: str = ""
+    swizzle: Literal["none", "32B", "64B", "128B"] = "none"
+    l2_promotion: Literal["none", "64B", "128B", "256B"] = "none"
+
+
+Argument = Name | Value | Slice | TensorMap
+"""A bare name is a tensor (a pointer), an axis (int64), a scalar (double or int64) or `workspace`
+(a pointer to its first byte)."""
+Constant = bool | int | float | str
+
+
 class Launch(Message):
     """One kernel launch; sizes are expressions over the problem's axes."""
 
@@ -41,25 +80,42 @@ class Launch(Message):
     block: tuple[str, str, str]
     cluster: tuple[str, str, str] | None = None
     shared_bytes: str = "0"
-    """Dynamic shared memory, bytes."""
-    arguments: tuple[Name, ...]
-    """Tensor, axis, scalar or `workspace` names in the kernel's parameter order."""
+    """Dynamic shared memory, bytes; of a triton kernel the compiler knows it."""
+    arguments: tuple[Argument, ...]
+    """In the kernel's parameter order."""
+    constants: dict[Name, Constant] = Field(default_factory=dict)
+    """Triton only: values of `tl.constexpr` parameters, instead of their defaults."""
+    stages: int | None = Field(default=None, ge=1, le=12)
+    """Triton only: `num_stages`."""
+
+    def texts(self) -> dict[str, str]:
+        """Return every expression by the field it stands in: `grid[0]`, `arguments[3].value`."""
+        extents = {"grid": self.grid, "block": self.block, "cluster": self.cluster or ()}
+        found = {f"{k}[{i}]": text for k, texts in extents.items() for i, text in enumerate(texts)}
+        found["shared_bytes"] = self.shared_bytes
+        for index, argument in enumerate(self.arguments):
+            where = f"arguments[{index}]"
+            match argument:
+                case Value(value=text):
+                    found[f"{where}.value"] = text
+                case Slice(workspace=text):
+                    found[f"{where}.workspace"] = text
+                case TensorMap(box=box, rows=rows, columns=columns):
+                    found |= {f"{where}.box[{i}]": text for i, text in enumerate(box)}
+                    found |= {f"{where}.rows": rows} if rows else {}
+                    found |= {f"{where}.columns": columns} if columns else {}
+                case _:
+                    pass
+        return found
 
 
 class LaunchPlan(Message):
     """The launches of one call, in order, and the shapes they serve."""
 
-    launches: tuple[Launch, ...] = Field(min_length=1)
+    launches: tuple[Launch, ...] = Field(min_length=1, max_length=16)
     workspace_bytes: str = "0"
     guard: str = "1"
     """Condition over axes; where it is 0 the plan does not serve the shape."""
-
-    def axis_names(self) -> set[str]:
-        """Return every axis name the plan's expressions use."""
-        texts = [self.workspace_bytes, self.guard]
-        for launch in self.launches:
-            texts += [*launch.grid, *launch.block, *(launch.cluster or ()), launch.shared_bytes]
-        return set().union(*(names_in(text) for text in texts))
 
 
 class Candidate(Message):

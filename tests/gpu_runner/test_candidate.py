@@ -7,7 +7,10 @@ from gpu_runner.candidate import (
     Language,
     Launch,
     LaunchPlan,
+    Slice,
     Source,
+    TensorMap,
+    Value,
 )
 from gpu_runner.message import canonical_json, digest_of
 from tests.builders import make_candidate
@@ -44,9 +47,41 @@ def test_two_sources_of_one_path_are_refused():
         Candidate(language="cpp", sources=(source, source))
 
 
-def test_a_launch_plan_knows_the_axes_it_speaks_of():
-    plan = LaunchPlan(launches=(LAUNCH,), workspace_bytes="8 * S", guard="N <= 4096")
-    assert plan.axis_names() == {"B", "N", "S"}
+def test_a_launch_names_every_expression_by_its_field():
+    assert LAUNCH.texts() == {
+        **{"grid[0]": "B", "grid[1]": "1", "grid[2]": "1"},
+        **{"block[0]": "min(N, 1024)", "block[1]": "1", "block[2]": "1"},
+        "shared_bytes": "4 * N",
+    }
+
+
+def test_arguments_that_are_no_names_bring_their_expressions():
+    launch = LAUNCH.model_copy(
+        update={
+            "cluster": ("2", "1", "1"),
+            "arguments": (
+                "x",
+                Value(value="N // 8", type="i32"),
+                Slice(workspace="16 * B"),
+                TensorMap(tensor="y", box=("64", "N"), columns="2 * N"),
+            ),
+        }
+    )
+    found = launch.texts()
+    assert found["cluster[0]"] == "2"
+    assert found["arguments[1].value"] == "N // 8"
+    assert found["arguments[2].workspace"] == "16 * B"
+    assert found["arguments[3].box[1]"] == "N"
+    assert found["arguments[3].columns"] == "2 * N"
+    assert "arguments[3].rows" not in found
+
+
+def test_each_kind_of_argument_is_told_by_its_fields():
+    given = ["x", {"value": "N", "type": "i32"}, {"workspace": "0"}]
+    given.append({"tensor": "y", "box": ["64", "64"], "swizzle": "128B"})
+    launch = Launch.model_validate({**LAUNCH.model_dump(), "arguments": given})
+    assert [type(a) for a in launch.arguments] == [str, Value, Slice, TensorMap]
+    assert Launch.model_validate_json(launch.model_dump_json()) == launch
 
 
 def test_a_candidate_with_plans_survives_json():
