@@ -49,8 +49,12 @@ def test_two_sources_of_one_path_are_refused():
 
 def test_a_launch_names_every_expression_by_its_field():
     assert LAUNCH.texts() == {
-        **{"grid[0]": "B", "grid[1]": "1", "grid[2]": "1"},
-        **{"block[0]": "min(N, 1024)", "block[1]": "1", "block[2]": "1"},
+        "grid[0]": "B",
+        "grid[1]": "1",
+        "grid[2]": "1",
+        "block[0]": "min(N, 1024)",
+        "block[1]": "1",
+        "block[2]": "1",
         "shared_bytes": "4 * N",
     }
 
