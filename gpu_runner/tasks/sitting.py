@@ -31,6 +31,8 @@ _DISCARDED = 3
 _FEWEST_PAIRS = 12
 """Where time runs out this many pairs are still wanted: fewer have no interval to speak of."""
 _FEWEST_WARMUPS = 3
+_TRIAL_CHAIN = 16
+"""Calls chained to learn what one more of them takes."""
 _TRUSTED_BLOCKS = 2
 """Blocks of a series in which a trusted baseline's outputs are verified as well."""
 _US = 1000.0
@@ -61,6 +63,7 @@ class SittingRoom:
         self._job = job
         self._entrants = tuple(entrants)
         self._verifier = verifier
+        self._first_turn = random.SystemRandom().randrange(2)
         self._places = tuple(
             Place(workload=w, slots=slots_within(job.problem, w, job.plan.most_slots))
             for w in job.workloads
@@ -78,7 +81,7 @@ class SittingRoom:
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         verified_before = self._verifier.outputs
         with ExitStack() as stack:
-            sides = [stack.enter_context(self._open(entrant)) for entrant in self._entrants]
+            sides = self._open_all(stack, index)
             for number, (entrant, side) in enumerate(zip(self._entrants, sides, strict=True)):
                 with blame(entrant.name, is_candidate=number == 0):
                     side.wait_ready()
@@ -101,6 +104,16 @@ class SittingRoom:
             verified_outputs=self._verifier.outputs - verified_before,
             series=tuple(s for place in sorted(series) for s in series[place]),
         )
+
+    def _open_all(self, stack: ExitStack, index: int) -> list[Side]:
+        """Open the sides, in turns forwards and backwards.
+
+        Whoever is opened first gets other physical pages than the next: worth up to 4 % either
+        way, for as long as the process lives. Turns let it cancel over the sittings.
+        """
+        turn = -1 if (index + self._first_turn) % 2 else 1
+        opened = [stack.enter_context(self._open(entrant)) for entrant in self._entrants[::turn]]
+        return opened[::turn]
 
     def _open(self, entrant: Entrant) -> Side:
         return Side(
@@ -180,12 +193,7 @@ class _Heat:
 
         Both counts follow from the first contender's duration, never from the candidate's.
         """
-        slots = self._stage(place, where, contents, 1, is_near=False)
-        with blame(self._entrants[1].name, is_candidate=False):
-            reference_us = min(
-                self._sides[1].call(place, slots[0], 1, poison=POISONS[0]).wall_ns / _US
-                for _ in range(_FEWEST_WARMUPS)
-            )
+        reference_us = self._reference_us(place, where, contents)
         chained = ceil(self._plan.token_us / max(reference_us, 1.0))
         count = max(1, min(chained, where.slots // 2 or 1))
         rounds = ceil(self._plan.warmup_s * 1e6 / max(reference_us * count, 1.0))
@@ -196,6 +204,25 @@ class _Heat:
                 for _ in range(rounds):
                     side.call(place, slots[0], len(slots), poison=POISONS[1])
         return count
+
+    def _reference_us(self, place: int, where: Place, contents: Contents) -> float:
+        """Return what one more call of a chain takes the first contender.
+
+        A token of one call is mostly waking and stopping the process where the kernel is short:
+        counts that follow from it would chain too few calls, and time the process instead.
+        """
+        longer = max(1, min(_TRIAL_CHAIN, where.slots // 2))
+        taken = {}
+        for count in {1, longer}:
+            slots = self._stage(place, where, contents, count, is_near=False)
+            with blame(self._entrants[1].name, is_candidate=False):
+                taken[count] = min(
+                    self._sides[1].call(place, slots[0], count, poison=POISONS[0]).wall_ns / _US
+                    for _ in range(_FEWEST_WARMUPS)
+                )
+        if longer == 1:
+            return taken[1]
+        return max((taken[longer] - taken[1]) / (longer - 1), taken[longer] / longer / 4)
 
     def _is_enough(self, times: list[_Times], began: float) -> bool:
         plan = self._plan
@@ -216,21 +243,26 @@ class _Heat:
     def _stage(
         self, place: int, where: Place, contents: Contents, count: int, *, is_near: bool
     ) -> range:
-        """Give every side the same new contents, in slots that were not used last."""
+        """Give every side the same new contents, in slots that were not used last.
+
+        Which side they are drawn into and copied from is decided by lot for every slot: what was
+        written last lies nearest to the processor, worth some percent to whoever reads it.
+        """
         first = 0
         if self._last_slots and self._last_slots[0] == 0 and 2 * count <= where.slots:
             first = count
         slots = range(first, first + count)
-        ours = self._sides[0]
+        sides = list(self._sides)
         for position, slot in enumerate(slots):
             self._call += 1
-            into = ours.inputs(place, slot)
+            self._lot.shuffle(sides)
+            into = sides[0].inputs(place, slot)
             if is_near and len(self._last_slots) == count and self._last_slots[0] != first:
-                before = ours.inputs(place, self._last_slots[position])
+                before = sides[0].inputs(place, self._last_slots[position])
                 contents.perturb(before, into, call=self._call)
             else:
                 contents.fill(into, call=self._call)
-            for other in self._sides[1:]:
+            for other in sides[1:]:
                 other.take(place, slot, into)
         self._last_slots = tuple(slots)
         return slots
@@ -259,7 +291,8 @@ class _Heat:
             else Case(name=f"{workload.name}/timed")
         )
         for slot in slots:
-            expected = self._verifier.expect(workload, self._sides[0].inputs(place, slot))
+            source = self._lot.choice(self._sides)
+            expected = self._verifier.expect(workload, source.inputs(place, slot))
             for number, (entrant, side) in enumerate(zip(self._entrants, self._sides, strict=True)):
                 if entrant.is_trusted and block >= _TRUSTED_BLOCKS:
                     continue
