@@ -18,7 +18,7 @@ install: ## Create .venv from requirements.lock; nothing to do when it is curren
 lock: install ## Write requirements.lock from what .venv holds
 	@$(BIN)/python -m scripts.lock
 
-run: install ## Optimise TARGET=softmax within BUDGET=5m (ROUNDS= DEVICE= LANES= TEAM= SEED= ARGS=)
+run: install ## Optimise TARGET=softmax within BUDGET=5m (ROUNDS= DEVICE=auto LANES= TEAM= SEED= ARGS=)
 	@$(BIN)/kernelpilot run $(or $(TARGET),softmax) --budget $(or $(BUDGET),5m) \
 		$(call option,ROUNDS,rounds) $(call option,DEVICE,device) $(call option,LANES,lanes) \
 		$(call option,TEAM,team) $(call option,SEED,seed) $(ARGS)

@@ -48,7 +48,9 @@ Config = Annotated[
 Assign = Annotated[
     list[str] | None, typer.Option("--set", help="One setting: section.key=value. Repeatable.")
 ]
-Device = Annotated[str, typer.Option(help="Which device of the target: cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, or auto: a GPU where the target and the pool have one.")
+]
 RunName = Annotated[
     str, typer.Argument(help="Run id, a unique beginning of one, a path, `latest`.")
 ]
@@ -59,7 +61,7 @@ def run(
     target: Annotated[str, typer.Argument(help="A name in configs/targets/, or a YAML file.")],
     rounds: Annotated[int | None, typer.Option(help="Rounds at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall clock at most: 300s, 5m, 2h.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     lanes: Annotated[int | None, typer.Option(help="Candidates a round.")] = None,
     team: Annotated[
         str | None, typer.Option(help="playbook, anthropic, openai or scripted:FILE.")
@@ -170,7 +172,7 @@ def evaluate(
         str, typer.Option(help="Another candidate, or a baseline's name; the first baseline.")
     ] = "",
     language: Annotated[Language | None, typer.Option(help="Where the suffix is unclear.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
     sittings: Annotated[int | None, typer.Option(min=1, help="Exactly so many.")] = None,
     feedback: Annotated[
         bool, typer.Option("--feedback", help="One sitting: quick, and no claim.")
@@ -200,7 +202,7 @@ def evaluate(
         against=Contender(name="against", candidate=read(against))
         if is_candidate
         else contender_of(chosen, against),
-        plan=timing_for(settings.bench, sittings, feedback=feedback),
+        plan=timing_for(settings.bench.on(chosen.hardware.device), sittings, feedback=feedback),
         is_claim=not feedback,
     )
     state = workspace or settings.run.directory / ".evaluate"
@@ -277,15 +279,14 @@ def _settings(
 def _target(
     name: str, device: str, settings: Settings, overrides: dict[str, dict[str, JsonValue]]
 ) -> Target:
-    from graph.targets import load_target  # noqa: PLC0415 - with the commands that need one
+    from graph.devices import choose  # noqa: PLC0415 - with the commands that need one
+    from graph.targets import load_target  # noqa: PLC0415 - same
 
-    if device not in {"cpu", "cuda"}:
-        raise TargetError(f"unknown device {device!r}; known: cpu, cuda")
     merged: dict[str, JsonValue] = dict(settings.target)
     for section, changes in overrides.items():
         before = merged.get(section)
         merged[section] = {**(before if isinstance(before, dict) else {}), **changes}
-    return load_target(name, "cpu" if device == "cpu" else "cuda", merged)
+    return load_target(name, asyncio.run(choose(device, name, settings.pool)), merged)
 
 
 def _find(settings: Settings, name: str) -> RunFiles:

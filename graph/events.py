@@ -46,6 +46,7 @@ class RunStarted(Event):
     kind: Literal["run_started"] = "run_started"
     run_id: str
     target: str
+    device: str = ""
     team: str
     rounds: int
     lanes: int

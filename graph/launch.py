@@ -16,7 +16,7 @@ from graph.lock import refuse_held
 from graph.progress import clock
 from graph.run_files import RunFiles
 from graph.runs import make_run
-from graph.settings import BenchSettings, Settings
+from graph.settings import BenchPlans, Settings
 from graph.target import Target
 from graph.wiring import make_team, open_pool, team_name
 
@@ -116,7 +116,7 @@ def _forget_jobs(state: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def timing_for(bench: BenchSettings, sittings: int | None, *, feedback: bool) -> TimingPlan:
+def timing_for(bench: BenchPlans, sittings: int | None, *, feedback: bool) -> TimingPlan:
     """Return how much an evaluation measures.
 
     Raises:

@@ -114,8 +114,10 @@ def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kin
         case RunStarted():
             limit = f"{clock(event.wall_s)}, " if event.wall_s else ""
             again = "resumed" if event.is_resumed else "started"
+            where = f" on {event.device}" if event.device else ""
             return (
-                f"run {event.run_id} {again}: target {event.target}, team {event.team}, "
+                f"run {event.run_id} {again}: target {event.target}{where}, "
+                f"team {event.team}, "
                 f"budget {limit}{event.rounds} rounds of {event.lanes}"
             )
         case AttemptDecided():

@@ -109,6 +109,7 @@ async def _drive(
             key=f"run_started:{sessions}",
             run_id=manifest.run_id,
             target=target.name,
+            device=target.hardware.device,
             team=team.name,
             rounds=target.budget.rounds,
             lanes=target.scope.lanes,
@@ -127,7 +128,7 @@ async def _drive(
         meter=meter,
         jobs=settings.jobs,
         loop=settings.loop,
-        bench=settings.bench,
+        bench=settings.bench.on(target.hardware.device),
     )
     with _signals(stop, control):
         result = await _ending(services, _loop(services, settings, control))

@@ -20,7 +20,7 @@ from graph.events import AnyEvent, DecisionTaken, StageEnded, StageStarted
 from graph.ledger import Attempt, RunManifest
 from graph.meter import Meter
 from graph.run_files import RunFiles
-from graph.settings import BenchSettings, JobSettings, LoopSettings
+from graph.settings import BenchPlans, JobSettings, LoopSettings
 from graph.state import RunState
 from graph.target import Target
 from graph.view import make_view
@@ -44,7 +44,8 @@ class Services:
     meter: Meter
     jobs: JobSettings
     loop: LoopSettings
-    bench: BenchSettings
+    bench: BenchPlans
+    """Of the target's device."""
 
     @property
     def target(self) -> Target:

@@ -5,7 +5,7 @@ Secrets are not settings: they come from the environment, in `wiring.py`.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, JsonValue, ValidationError, model_validator
@@ -72,7 +72,7 @@ class LoopSettings(Message):
     claim_expected_s: float = Field(gt=0)
 
 
-class BenchSettings(Message):
+class BenchPlans(Message):
     """How much is measured for feedback, and for a claim."""
 
     feedback: TimingPlan
@@ -84,6 +84,16 @@ class BenchSettings(Message):
             msg = f"claim.sittings is {self.claim.sittings}; a claim needs {_CLAIM_SITTINGS}"
             raise ValueError(msg)
         return self
+
+
+class BenchSettings(BenchPlans):
+    """Of a processor, and of a GPU, whose calls are shorter and whose clock is its own."""
+
+    cuda: BenchPlans
+
+    def on(self, device: Literal["cpu", "cuda"]) -> BenchPlans:
+        """Return the plans of one kind of device."""
+        return self.cuda if device == "cuda" else self
 
 
 _CLAIM_SITTINGS = 5

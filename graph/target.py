@@ -11,6 +11,9 @@ from gpu_runner.candidate import Contender, Language
 from gpu_runner.message import Message, Name
 from gpu_runner.problem import Problem, Workload
 
+BEST = "best"
+"""As what a goal is against: every baseline, so that the strongest one decides."""
+
 
 class Goal(Message):
     """What is enough. `hard` makes a run that misses it end as `plateau` or `budget_*`."""
@@ -18,7 +21,7 @@ class Goal(Message):
     speedup: float = Field(default=1.1, gt=0)
     """Low end of the claim's interval must reach this."""
     against: str = "torch eager"
-    """Contender name."""
+    """Contender name, or `best`: whichever baseline the kernel gains least over."""
     kind: Literal["hard", "trend"] = "trend"
     """`trend`: finishing the plan is enough, the goal is reported."""
 

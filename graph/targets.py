@@ -1,62 +1,6 @@
 """Reads a target YAML into a Target for one kind of device, and explains what is wrong with it.
 
-The schema, as `configs/targets/*.yaml` are written::
-
-    name: softmax                       # the file's stem
-    description: ...
-    problem:                            # or `definition: FILE`, beside this file: the JSON of a
-                                        # flashinfer-bench or SOL-ExecBench definition
-      axes:
-        - {name: B, kind: var}
-        - {name: H, kind: const, value: 4096}
-        - {name: H2, kind: expr, expression: H // 2}
-      inputs:
-        - {name: x, shape: [B, H], dtype: T}       # T is a key of devices.<d>.dtypes
-        - {name: scale, shape: [], dtype: float32}
-      outputs:
-        - {name: y, shape: [B, H], dtype: T}
-      scalars: [{name: eps, kind: float, default: 1.0e-6}]
-      constraints: ["H % 2 == 0"]
-      reference: |                      # Python source: run(*inputs, *scalars) [and bound(...)]
-        import numpy as np
-        def run(x, scale, eps): ...     # ROUNDOFF_T stands for the unit roundoff of T: 2.0**-24
-      array_type: numpy                 # numpy | torch
-      tolerance: {relative_units: 4, absolute: 0, rms_factor: 3}
-      rules: [{input: scale, role: parameter, low: 0.5, high: 1.5}]
-      profiles: [normal, large, ...]    # ProfileName
-      library_ops: ["aten::_softmax"]
-      flops: "8 * B * H"
-    workloads_file: FILE                # optional, JSON lines: workloads of every device, before
-                                        # those listed below, which then may be none
-    baselines:                          # the first is what the goal and the fallback refer to
-      - name: torch eager
-        version: "1"                    # default
-        calling: returning              # default; or destination
-        source: |                       # Python source with run(...)
-          import torch
-          def run(x, scale, eps): ...
-        devices: [cpu, cuda]            # default: both
-    devices:                            # at least one
-      cpu:
-        dtypes: {T: float32}
-        threads: 1
-        languages: [cpp]
-        workloads:
-          - {name: rows_4096, axes: {B: 4096}, weight: 3, scalars: {eps: 1.0e-5},
-             profile: normal, source: where the shape is met}
-        hidden:
-          - {name: odd_tail, axes: {B: 257}, profile: large}
-      cuda:
-        dtypes: {T: bfloat16}
-        arch: sm_90a                    # optional
-        languages: [cuda, triton]
-        workloads: [...]
-        hidden: [...]
-    goal: {speedup: 1.1, against: torch eager, kind: trend}      # optional from here on
-    scope: {lanes: 2}
-    budget: {rounds: 84, wall_s: 3600}
-
-Unknown keys are errors that name the nearest known one.
+The schema is in `target_schema.py`.
 """
 
 import ast
@@ -64,75 +8,22 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from gpu_runner.candidate import Candidate, Contender, Language, Source
 from gpu_runner.definitions import load_problem, load_workloads
 from gpu_runner.errors import DefinitionError
-from gpu_runner.message import Message, Name
-from gpu_runner.problem import DType, Problem, ProfileName, Workload
+from gpu_runner.problem import DType, Problem, Workload
 from graph.errors import TargetError
 from graph.explain import DocumentError, Loc, dotted, explain, line_of, nearest, read_document
 from graph.settings import CONFIGS
-from graph.target import Budget, Goal, Hardware, Scope, Target
+from graph.target import BEST, Goal, Hardware, Scope, Target
+from graph.target_schema import Device, DeviceEntry, Overrides, TargetDocument
 
 TARGETS = CONFIGS / "targets"
-Device = Literal["cpu", "cuda"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class _Workload(Message):
-    name: Name
-    axes: dict[Name, int]
-    scalars: dict[Name, float] = Field(default_factory=dict)
-    weight: float = Field(default=1.0, gt=0)
-    profile: ProfileName = ProfileName.NORMAL
-    source: str = ""
-
-
-class _Device(Message):
-    dtypes: dict[str, DType] = Field(default_factory=dict)
-    threads: int = Field(default=1, ge=1)
-    arch: str = ""
-    languages: tuple[Language, ...] = Field(min_length=1)
-    workloads: tuple[_Workload, ...] = ()
-    hidden: tuple[_Workload, ...] = ()
-
-
-class _Baseline(Message):
-    name: str
-    version: str = "1"
-    calling: Literal["returning", "destination"] = "returning"
-    source: str
-    devices: tuple[Device, ...] = ("cpu", "cuda")
-
-
-class _Scope(Message):
-    lanes: int = Field(default=2, ge=1, le=8)
-
-
-class _Document(Message):
-    name: Name
-    description: str = ""
-    problem: dict[str, JsonValue] | None = None
-    definition: str = ""
-    workloads_file: str = ""
-    baselines: tuple[_Baseline, ...] = Field(min_length=1)
-    devices: dict[Device, _Device] = Field(min_length=1)
-    goal: Goal | None = None
-    scope: _Scope = _Scope()
-    budget: Budget = Budget()
-
-
-class _Overrides(Message):
-    """What a run may change of a target: exactly what is no part of what is right or measured."""
-
-    goal: dict[str, JsonValue] = Field(default_factory=dict)
-    scope: dict[str, JsonValue] = Field(default_factory=dict)
-    budget: dict[str, JsonValue] = Field(default_factory=dict)
-    hardware: dict[str, JsonValue] = Field(default_factory=dict)
 
 
 def target_names() -> tuple[str, ...]:
@@ -156,6 +47,20 @@ def describe_targets() -> tuple[dict[str, str], ...]:
     return tuple(described)
 
 
+def devices_of(name_or_path: str) -> tuple[Device, ...]:
+    """Return the kinds of device that a target can be measured on, as its file names them.
+
+    Raises:
+        TargetError: there is no such target, or its `devices` are no mapping of known kinds.
+    """
+    path = find_target(name_or_path)
+    try:
+        document, text = read_document(path)
+    except DocumentError as error:
+        raise TargetError(f"target {error}") from error
+    return tuple(_Reader(path, text).parse(document).devices)
+
+
 def load_target(
     name_or_path: str,
     device: Device = "cpu",
@@ -171,7 +76,7 @@ def load_target(
     Raises:
         TargetError: names the file, the line, the key and the nearest key or name.
     """
-    path = _find(name_or_path)
+    path = find_target(name_or_path)
     try:
         document, text = read_document(path)
     except DocumentError as error:
@@ -179,7 +84,12 @@ def load_target(
     return _Reader(path, text).read(document, device, overrides or {})
 
 
-def _find(name_or_path: str) -> Path:
+def find_target(name_or_path: str) -> Path:
+    """Return the file of a target.
+
+    Raises:
+        TargetError: there is none; names the nearest.
+    """
     if name_or_path in target_names():
         return TARGETS / f"{name_or_path}.yaml"
     path = Path(name_or_path)
@@ -198,10 +108,13 @@ class _Reader:
         self._path = path
         self._text = text
 
+    def parse(self, raw: dict[str, JsonValue]) -> TargetDocument:
+        return self._parse(TargetDocument, raw)
+
     def read(
         self, raw: dict[str, JsonValue], device: Device, overrides: Mapping[str, JsonValue]
     ) -> Target:
-        document = self._parse(_Document, raw)
+        document = self.parse(raw)
         if device not in document.devices:
             raise self._error(("devices",), f"has no {device!r}; it has {_list(document.devices)}")
         chosen = document.devices[device]
@@ -213,18 +126,18 @@ class _Reader:
             "workloads": self._workloads(document, problem, device),
             "baselines": baselines,
             "hardware": Hardware(device=device, threads=chosen.threads, arch=chosen.arch),
-            "goal": document.goal or Goal(against=baselines[0].name),
+            "goal": chosen.goal or document.goal or Goal(against=baselines[0].name),
             "scope": Scope(languages=chosen.languages, lanes=document.scope.lanes),
             "budget": document.budget,
         }
         target = Target(**_overridden(values, overrides))
         names = [baseline.name for baseline in target.baselines]
-        if target.goal.against not in names:
+        if target.goal.against not in {BEST, *names}:
             hint = nearest(target.goal.against, names)
             raise self._error(("goal", "against"), f"no baseline {target.goal.against!r}{hint}")
         return target
 
-    def _problem(self, document: _Document, device: Device) -> Problem:
+    def _problem(self, document: TargetDocument, device: Device) -> Problem:
         dtypes = document.devices[device].dtypes
         if (document.problem is None) == (not document.definition):
             raise self._error((), "give either `problem:` or `definition:`")
@@ -267,16 +180,16 @@ class _Reader:
                 replaced.append(tensor)
         return replaced
 
-    def _baselines(self, document: _Document, device: Device) -> Iterator[Contender]:
+    def _baselines(self, document: TargetDocument, device: Device) -> Iterator[Contender]:
         count = 0
         for index, baseline in enumerate(document.baselines):
             if device not in baseline.devices:
                 continue
             count += 1
-            self._check_source(baseline.source, ("baselines", index, "source"))
+            self._check_source(baseline.text, ("baselines", index, "source"))
             candidate = Candidate(
                 language=Language.PYTHON,
-                sources=(Source(path="baseline.py", text=baseline.source),),
+                sources=(Source(path="baseline.py", text=baseline.text),),
                 calling=baseline.calling,
             )
             yield self._built(
@@ -291,7 +204,7 @@ class _Reader:
             raise self._error(("baselines",), f"none of them is for the device {device!r}")
 
     def _workloads(
-        self, document: _Document, problem: Problem, device: Device
+        self, document: TargetDocument, problem: Problem, device: Device
     ) -> tuple[Workload, ...]:
         try:
             path = self._path.parent / document.workloads_file
@@ -307,7 +220,7 @@ class _Reader:
         return workloads
 
     def _listed(
-        self, problem: Problem, chosen: _Device, device: Device, seen: set[str]
+        self, problem: Problem, chosen: DeviceEntry, device: Device, seen: set[str]
     ) -> Iterator[Workload]:
         kinds = (("workloads", "public", chosen.workloads), ("hidden", "hidden", chosen.hidden))
         for key, visibility, listed in kinds:
@@ -373,9 +286,9 @@ def _with_roundoffs(source: str, dtypes: Mapping[str, DType]) -> str:
 def _overridden(values: dict[str, Any], overrides: Mapping[str, JsonValue]) -> dict[str, Any]:
     """Apply overrides to the sections they may change."""
     try:
-        parsed = _Overrides.model_validate(overrides)
+        parsed = Overrides.model_validate(overrides)
     except ValidationError as error:
-        raise TargetError(f"override of the target: {explain(error, _Overrides, '')}") from error
+        raise TargetError(f"override of the target: {explain(error, Overrides, '')}") from error
     changed = dict(values)
     for section, changes in parsed:
         old = changed[section]

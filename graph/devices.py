@@ -1,0 +1,76 @@
+"""Which kind of device a run is measured on: as asked, as the target offers, as there is."""
+
+import shutil
+import subprocess
+from typing import Final, cast, get_args
+
+from gpu_runner.client import BusClient
+from gpu_runner.records import Environment
+from graph.errors import TargetError
+from graph.settings import PoolSettings
+from graph.target_schema import Device
+from graph.targets import devices_of
+
+AUTO: Final = "auto"
+_ANSWER_S = 20.0
+
+
+def is_gpu(environment: Environment) -> bool:
+    """Say whether a worker's machine measures on a GPU."""
+    return environment.arch.startswith("sm_")
+
+
+async def choose(asked: str, target: str, pool: PoolSettings) -> Device:
+    """Return the device of a run: the one asked for, or for `auto` a GPU where one can serve it.
+
+    Args:
+        asked: `auto`, `cpu` or `cuda`.
+        target: name or path; `auto` takes no device that it lacks.
+        pool: asked for its machine where an endpoint is set; else this machine is.
+
+    Raises:
+        TargetError: an unknown device, or a target for a GPU only where there is none.
+        PoolError: the pool that is set does not answer.
+    """
+    for device in get_args(Device):
+        if asked == device:
+            return cast("Device", device)
+    if asked != AUTO:
+        raise TargetError(
+            f"unknown device {asked!r}; known: {', '.join((AUTO, *get_args(Device)))}"
+        )
+    offered = devices_of(target)
+    if "cuda" in offered and await _has_gpu(pool):
+        return "cuda"
+    if "cpu" not in offered:
+        where = f"the pool at {pool.endpoint}" if pool.endpoint else "this machine"
+        raise TargetError(
+            f"target {target!r} is for a GPU only and {where} has none that answers; "
+            "`kernelpilot doctor` says what is missing"
+        )
+    return "cpu"
+
+
+async def _has_gpu(pool: PoolSettings) -> bool:
+    if not pool.endpoint:
+        return bool(listed_gpus())
+    client = BusClient(pool.endpoint)
+    try:
+        return is_gpu(await client.environment())
+    finally:
+        await client.close()
+
+
+def listed_gpus() -> tuple[str, ...]:
+    """Return the GPUs that the driver lists here, one line each."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        listed = subprocess.run(
+            [tool, "-L"], capture_output=True, text=True, timeout=_ANSWER_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    lines = listed.stdout.splitlines() if listed.returncode == 0 else []
+    return tuple(line for line in lines if line.startswith("GPU "))
