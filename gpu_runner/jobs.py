@@ -4,12 +4,13 @@ Nouns only. `Rejected` is the candidate's fault and may be shown to its writer; 
 target's fault; `Unserved` is ours and never counts against a candidate.
 """
 
+import base64
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
-from gpu_runner.candidate import Candidate, Contender
+from gpu_runner.candidate import Candidate, Contender, SourcePath
 from gpu_runner.facts import Facts
 from gpu_runner.message import Digest, JobId, Message
 from gpu_runner.problem import Problem, Workload
@@ -77,6 +78,8 @@ class Build(Job):
 
     kind: Literal["build"] = "build"
     candidate: Candidate
+    returns_files: bool = False
+    """Device code is wanted too: whoever ships a kernel has no compiler for it."""
 
 
 class Check(Job):
@@ -145,6 +148,24 @@ class Admitted(Message):
     environment: Environment
 
 
+class BuiltFile(Message):
+    """One file of an artefact: a cubin, or the index that says what is in it."""
+
+    path: SourcePath
+    """Inside the artefact."""
+    base64: str
+
+    @classmethod
+    def of(cls, path: str, content: bytes) -> Self:
+        """Return the file of a content."""
+        return cls(path=path, base64=base64.b64encode(content).decode())
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the file."""
+        return base64.b64decode(self.base64)
+
+
 class Built(Message):
     """The artefact is in the builder's cache."""
 
@@ -155,6 +176,10 @@ class Built(Message):
     seconds: float
     is_cached: bool
     log_tail: str = ""
+    files: tuple[BuiltFile, ...] = ()
+    """Device code and its index, where they were asked for; other languages have none."""
+    files_withheld: str = ""
+    """Why files that were asked for are not here."""
 
 
 class Checked(Message):
@@ -224,7 +249,15 @@ class Unserved(Message):
 
     kind: Literal["unserved"] = "unserved"
     job_id: JobId
-    cause: Literal["cancelled", "runner_lost", "timed_out", "no_tool", "no_space", "internal_error"]
+    cause: Literal[
+        "cancelled",
+        "runner_lost",
+        "timed_out",
+        "no_tool",
+        "no_space",
+        "unhealthy_device",
+        "internal_error",
+    ]
     message: str
     is_retryable: bool
 

@@ -3,13 +3,21 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpu_runner.candidate import Candidate, Language, Source
+from gpu_runner.candidate import Candidate, Language, Launch, LaunchPlan, Source
 from gpu_runner.errors import DefinitionError, SubjectFailed, ToolchainMissing
-from gpu_runner.jobs import Build, Built, Reason
+from gpu_runner.jobs import OUTCOME, Build, Built, BuiltFile, Reason
+from gpu_runner.languages import missing_toolchain
 from gpu_runner.problem import Axis
+from gpu_runner.tasks import build
 from gpu_runner.tasks.build import build_job
 from tests.builders import SOFTMAX_CPP, make_candidate, make_problem
+
+needs_cuda = pytest.mark.skipif(
+    missing_toolchain(Language.CUDA) is not None, reason="neither NVRTC nor nvcc is installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +124,50 @@ def test_a_language_nothing_here_builds_is_nobodys_fault(workspace, monkeypatch,
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainMissing, match=r"g\+\+"):
         built(workspace, make_candidate(text=SOFTMAX_CPP + "// unbuilt\n"))
+
+
+CUDA_SOURCE = 'extern "C" __global__ void kp_fill(float* y) { y[threadIdx.x] = 1.0f; }\n'
+
+
+def cuda_candidate(text: str = CUDA_SOURCE) -> Candidate:
+    launch = Launch(kernel="kp_fill", grid=("B", "1", "1"), block=("N", "1", "1"), arguments=("y",))
+    return Candidate(
+        language=Language.CUDA,
+        sources=(Source(path="kernel.cu", text=text),),
+        plans=(LaunchPlan(launches=(launch,)),),
+    )
+
+
+@needs_cuda
+def test_device_code_comes_back_where_it_is_asked_for(workspace):
+    outcome = built(workspace, cuda_candidate(), returns_files=True)
+    contents = {file.path: file.content for file in outcome.files}
+    assert contents["kernel.cubin"].startswith(b"\x7fELF")
+    assert outcome.files_withheld == ""
+    assert OUTCOME.validate_json(outcome.model_dump_json()) == outcome
+
+
+@needs_cuda
+def test_device_code_stays_where_nobody_asked_for_it(workspace):
+    assert built(workspace, cuda_candidate()).files == ()
+
+
+def test_a_shared_object_is_never_sent(workspace):
+    outcome = built(workspace, make_candidate(), returns_files=True)
+    assert (outcome.files, outcome.files_withheld) == ((), "")
+
+
+@needs_cuda
+def test_device_code_that_is_too_large_to_send_is_withheld_with_a_reason(workspace):
+    words = build.MOST_FILE_BYTES // 4
+    table = f"__device__ int kp_table[{words}] = {{1}};\n"
+    reading = CUDA_SOURCE.replace("= 1.0f", "= kp_table[blockIdx.x]")
+    outcome = built(workspace, cuda_candidate(table + reading), returns_files=True)
+    assert outcome.files == ()
+    assert f"at most {build.MOST_FILE_BYTES} are sent" in outcome.files_withheld
+
+
+@given(st.binary(max_size=200))
+def test_a_file_arrives_as_it_was(content):
+    sent = BuiltFile.of("kernels/a.cubin", content)
+    assert BuiltFile.model_validate_json(sent.model_dump_json()).content == content
