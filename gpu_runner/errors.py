@@ -5,6 +5,9 @@ RunnerError
 ├── ToolchainMissing     a compiler or tool this call needs is not installed
 ├── SubjectFailed        a measured process broke the protocol (carries a Reason); host/ only
 ├── ReferenceFailed      the target's reference raised or answered nonsense
+├── PlanError            a launch plan is wrong, or serves no such shape; the candidate's fault
+├── ArchiveError         an archive of jobs or results cannot be read, written or taken in
+├── ResultsAwaited       jobs wait to be carried to another machine
 └── PoolError            the job bus cannot serve a caller
 """
 
@@ -38,5 +41,23 @@ class ReferenceFailed(RunnerError):
     """The reference raised, or answered with a wrong shape, type or value."""
 
 
+class PlanError(RunnerError):
+    """A launch plan is wrong for its problem or workload; names plan, launch, kernel and field."""
+
+
 class PoolError(RunnerError):
     """The pool cannot be reached or refused the request."""
+
+
+class ArchiveError(RunnerError):
+    """An archive is damaged, does not fit or cannot be written; what was there before is kept."""
+
+
+class ResultsAwaited(RunnerError):
+    """Nothing goes on here before the outcomes of jobs come back from another machine."""
+
+    def __init__(self, jobs: int) -> None:
+        """Count the jobs."""
+        noun = "job" if jobs == 1 else "jobs"
+        super().__init__(f"waiting for results of {jobs} {noun}")
+        self.jobs = jobs
