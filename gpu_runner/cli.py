@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gpu_runner import cli_archive
+
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
 
@@ -185,6 +187,9 @@ def run_job(
     raise typer.Exit(_exit_code(outcome))
 
 
+app.command()(cli_archive.execute)
+
+
 @app.command()
 def doctor(
     *,
@@ -205,13 +210,13 @@ def doctor(
 
 def main() -> None:
     """Run the command line; an error of the bus is one line, not a traceback."""
-    from gpu_runner.errors import PoolError  # noqa: PLC0415 - see above
+    from gpu_runner.errors import ArchiveError, PoolError  # noqa: PLC0415 - see above
 
     try:
         app()
-    except PoolError as error:
+    except (ArchiveError, PoolError) as error:
         typer.echo(f"kernelpilot-runner: {error}", err=True)
-        sys.exit(Exit.UNSERVED)
+        sys.exit(Exit.USAGE if isinstance(error, ArchiveError) else Exit.UNSERVED)
 
 
 _OWNER_PATIENCE_S = 15.0

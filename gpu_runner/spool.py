@@ -43,6 +43,11 @@ def write_outcome(path: Path, outcome: AnyOutcome, *, spec_digest: str, token: i
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    write_file(path, encode_outcome(outcome, spec_digest=spec_digest, token=token))
+
+
+def encode_outcome(outcome: AnyOutcome, *, spec_digest: str, token: int) -> bytes:
+    """Return the content of a spool file."""
     body = outcome.model_dump(mode="json")
     content = {
         "spec_digest": spec_digest,
@@ -50,7 +55,23 @@ def write_outcome(path: Path, outcome: AnyOutcome, *, spec_digest: str, token: i
         "outcome": body,
         "outcome_digest": _digest(body),
     }
-    write_file(path, json.dumps(content, allow_nan=False).encode())
+    return json.dumps(content, allow_nan=False).encode()
+
+
+def parse_outcome(content: bytes, job_id: str) -> Spooled:
+    """Return what a spool file of this job says.
+
+    Raises:
+        ValueError, RecursionError: it is damaged, or another job's.
+    """
+    spooled = Spooled.model_validate_json(content)
+    if spooled.outcome_digest != _digest(json.loads(content)["outcome"]):
+        msg = "its content does not match its digest"
+        raise ValueError(msg)
+    if spooled.outcome.job_id != job_id:
+        msg = f"it belongs to job {spooled.outcome.job_id!r}"
+        raise ValueError(msg)
+    return spooled
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -116,17 +137,10 @@ class Spool:
         except FileNotFoundError:
             return None
         try:
-            spooled = Spooled.model_validate_json(text)
-            if spooled.outcome_digest != _digest(json.loads(text)["outcome"]):
-                msg = "its content does not match its digest"
-                raise ValueError(msg)  # noqa: TRY301 - one path for every kind of damage
-            if spooled.outcome.job_id != job_id:
-                msg = f"it belongs to job {spooled.outcome.job_id!r}"
-                raise ValueError(msg)  # noqa: TRY301 - same
+            return parse_outcome(text, job_id)
         except (ValueError, RecursionError) as error:
             self._quarantine(path, error)
             return None
-        return spooled
 
     def _quarantine(self, path: Path, error: Exception) -> None:
         place = self._folder / "quarantine"
