@@ -1,28 +1,35 @@
 """The recipes: templates with tables of parameters, read from `agents/recipes/<language>/`.
 
 A recipe and its parameters render to one candidate; the same values give the same text, byte for
-byte. What a parameter is worth is found by search, never written here.
+byte. A recipe for a GPU has a second template, which renders to its launch plans. What a parameter
+is worth is found by search, never written here.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from agents.errors import NothingFits
 from agents.playbook.families import Match
 from agents.replies import Movement
-from gpu_runner.candidate import Candidate, Language, Source
+from gpu_runner.candidate import Candidate, Language, LaunchPlan, Source
 from gpu_runner.message import Message, Name
 
 Value = int | float | str | bool
 Parameters = Mapping[str, Value]
-_ROOT = "recipes/cpp"
+_ROOT = "recipes"
+_ENTRIES = {
+    Language.CPP: "kernel.cpp",
+    Language.CUDA: "kernel.cu",
+    Language.TRITON: "kernel.py",
+}
+_PLANS: TypeAdapter[tuple[LaunchPlan, ...]] = TypeAdapter(tuple[LaunchPlan, ...])
 _WIDTHS = (("avx512f", 64), ("avx2", 32), ("", 16))
 VECTOR_BYTES = "vector_bytes"
 
@@ -41,8 +48,13 @@ class Recipe(Message):
     """A parametrised source."""
 
     name: Name
+    """Unique in its family, over all languages: the ledger names a recipe by it alone."""
     family: Name
+    language: Language
     template: str
+    plan: str = ""
+    """GPU languages: template of the launch plans, a JSON list of `LaunchPlan`; the last one
+    serves every shape."""
     idea: str
     """What the kernel does, in a sentence; becomes the motivation of its attempts."""
     choices: tuple[Choice, ...] = ()
@@ -51,7 +63,7 @@ class Recipe(Message):
     flags: tuple[str, ...] = ()
     """Compiler flags of its candidates."""
     needs: tuple[str, ...] = ()
-    """Instruction-set names the machine must have."""
+    """Names of the machine's instruction-set extensions or architecture that it must have."""
     is_portable: bool = False
     """Plain loops for any machine: the first attempt, and where a repair falls back to."""
     expects: Movement
@@ -59,7 +71,12 @@ class Recipe(Message):
     @property
     def path(self) -> str:
         """Where the template lies, for citations."""
-        return f"agents/{_ROOT}/{self.template}"
+        return f"agents/{_ROOT}/{self.language.value}/{self.template}"
+
+    @property
+    def entry(self) -> str:
+        """The source file of its candidates."""
+        return _ENTRIES[self.language]
 
     def defaults(self) -> dict[str, Value]:
         """Return the best-known parameters."""
@@ -79,26 +96,34 @@ class Recipe(Message):
         )
 
 
-def recipes_of(family: str, isa: tuple[str, ...]) -> tuple[Recipe, ...]:
+def recipes_of(
+    family: str, machine: tuple[str, ...], languages: Iterable[Language] = (Language.CPP,)
+) -> tuple[Recipe, ...]:
     """Return the family's recipes that this machine can run, portable ones first.
 
     Args:
-        family: a folder of `agents/recipes/cpp`.
-        isa: the machine's extensions; decides which vector widths are offered.
+        family: a folder of `agents/recipes/<language>`.
+        machine: the extensions and the architecture; decides which recipes and widths are offered.
+        languages: in order of preference; those without recipes are passed over.
 
     Raises:
         NothingFits: the family has no recipe.
     """
-    widest = next(width for name, width in _WIDTHS if not name or name in isa)
-    found = tuple(
-        _narrowed(recipe, widest) for recipe in _read(family) if set(recipe.needs) <= set(isa)
-    )
+    widest = next(width for name, width in _WIDTHS if not name or name in machine)
+    spoken = [language for language in languages if language in _ENTRIES]
+    found = [
+        _narrowed(recipe, widest) if recipe.language is Language.CPP else recipe
+        for language in spoken
+        for recipe in _read(language, family)
+        if set(recipe.needs) <= set(machine)
+    ]
     if not found:
+        folders = " or ".join(f"agents/{_ROOT}/{language.value}/{family}" for language in spoken)
         raise NothingFits(
-            f"family {family!r} has no recipe for {' '.join(isa) or 'this machine'}; add one under "
-            f"agents/{_ROOT}/{family}/recipes.yaml"
+            f"family {family!r} has no recipe for {' '.join(machine) or 'this machine'}; add one "
+            f"to recipes.yaml in {folders or 'a language of the target'}"
         )
-    return found
+    return tuple(sorted(found, key=lambda recipe: not recipe.is_portable))
 
 
 def _narrowed(recipe: Recipe, widest: int) -> Recipe:
@@ -113,31 +138,34 @@ def _narrowed(recipe: Recipe, widest: int) -> Recipe:
 
 
 @cache
-def _read(family: str) -> tuple[Recipe, ...]:
-    text = (_folder(family) / "recipes.yaml").read_text(encoding="utf-8")
+def _read(language: Language, family: str) -> tuple[Recipe, ...]:
+    table = _folder(language, family) / "recipes.yaml"
+    if not table.is_file():
+        return ()
     return tuple(
-        Recipe.model_validate({"family": family, **entry}) for entry in yaml.safe_load(text)
+        Recipe.model_validate({"family": family, "language": language, **entry})
+        for entry in yaml.safe_load(table.read_text(encoding="utf-8"))
     )
 
 
-def notes_of(family: str) -> str:
+def notes_of(family: str, language: Language = Language.CPP) -> str:
     """Return what is known of the family, Markdown."""
-    return (_folder(family) / "notes.md").read_text(encoding="utf-8")
+    return (_folder(language, family) / "notes.md").read_text(encoding="utf-8")
 
 
-def notes_path(family: str) -> str:
+def notes_path(family: str, language: Language = Language.CPP) -> str:
     """Return where the notes lie inside the package."""
-    return f"agents/{_ROOT}/{family}/notes.md"
+    return f"agents/{_ROOT}/{language.value}/{family}/notes.md"
 
 
-def _folder(family: str) -> Traversable:
-    return files("agents").joinpath(*_ROOT.split("/"), family)
+def _folder(language: Language, family: str) -> Traversable:
+    return files("agents").joinpath(_ROOT, language.value, family)
 
 
 @cache
-def _environment() -> Environment:
-    return Environment(  # noqa: S701 - C++ text; there is nothing to escape
-        loader=PackageLoader("agents", _ROOT),
+def _environment(language: Language) -> Environment:
+    return Environment(  # noqa: S701 - C++ text and plans; there is nothing to escape
+        loader=PackageLoader("agents", f"{_ROOT}/{language.value}"),
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
@@ -145,6 +173,13 @@ def _environment() -> Environment:
 
 def render(recipe: Recipe, match: Match, parameters: Parameters) -> Candidate:
     """Return the candidate that a recipe makes of a problem with these parameters."""
-    text = _environment().get_template(recipe.template).render({**match.binding, **parameters})
-    sources = (Source(path="kernel.cpp", text=text),)
-    return Candidate(language=Language.CPP, sources=sources, flags=recipe.flags)
+    templates = _environment(recipe.language)
+    values = {**match.binding, **parameters}
+    text = templates.get_template(recipe.template).render(values)
+    plans = templates.get_template(recipe.plan).render(values) if recipe.plan else "[]"
+    return Candidate(
+        language=recipe.language,
+        sources=(Source(path=recipe.entry, text=text),),
+        flags=recipe.flags,
+        plans=_PLANS.validate_json(plans),
+    )

@@ -6,7 +6,7 @@ from agents.playbook.diagnosis import Diagnosis
 from agents.playbook.search import Search
 from agents.replies import Edit, Movement
 
-_KERNEL = "kernel.cpp"
+_WHOLE = "the kernel"
 _VALIDATION = "every check passes, and a paired sitting against the incumbent says FASTER"
 
 
@@ -21,7 +21,7 @@ def next_edit(context: DigestContext, search: Search, diagnosis: Diagnosis) -> E
     rule = diagnosis.rule
     here = search.recipe(context.attempt.recipe)
     if rule.bottleneck == "near_roof":
-        return _rest(diagnosis)
+        return _rest(context, diagnosis)
     parameters = context.attempt.parameters
     if here is not None and here.fits(parameters):
         for choice in here.choices:
@@ -34,12 +34,12 @@ def next_edit(context: DigestContext, search: Search, diagnosis: Diagnosis) -> E
         answers = rule.bottleneck in recipe.answers
         if is_other and answers and search.is_untried(recipe, recipe.defaults()):
             return _moved(recipe, diagnosis)
-    return _neighbour(here, parameters, search, diagnosis) or _rest(diagnosis)
+    return _neighbour(here, parameters, search, diagnosis) or _rest(context, diagnosis)
 
 
 def _turned(recipe: Recipe, choice: Choice, parameters: Parameters, diagnosis: Diagnosis) -> Edit:
     return Edit(
-        path=_KERNEL,
+        path=recipe.entry,
         symbol=choice.name,
         change=f"set {choice.name} to {parameters[choice.name]}: {choice.reason}",
         why_others_are_weaker=diagnosis.rule.others_are_weaker,
@@ -52,8 +52,8 @@ def _turned(recipe: Recipe, choice: Choice, parameters: Parameters, diagnosis: D
 
 def _moved(recipe: Recipe, diagnosis: Diagnosis) -> Edit:
     return Edit(
-        path=_KERNEL,
-        symbol="kp_run",
+        path=recipe.entry,
+        symbol=_WHOLE,
         change=f"move to the recipe {recipe.name}: {recipe.idea}",
         why_others_are_weaker=diagnosis.rule.others_are_weaker,
         expected=diagnosis.rule.expects,
@@ -77,10 +77,10 @@ def _neighbour(
     return None
 
 
-def _rest(diagnosis: Diagnosis) -> Edit:
+def _rest(context: DigestContext, diagnosis: Diagnosis) -> Edit:
     return Edit(
-        path=_KERNEL,
-        symbol="kp_run",
+        path=context.candidate.sources[0].path,
+        symbol=_WHOLE,
         change="leave this kernel as it is; spend the effort on dispatch by shape",
         why_others_are_weaker=diagnosis.rule.others_are_weaker,
         expected=Movement(metric="fraction_reached", direction="up", factor=1.0),

@@ -1,8 +1,9 @@
 """Which kernel family a problem belongs to, and how its names bind to a recipe's. Pure.
 
 A family is recognised by structure (ranks, dtypes, how axes relate) together with what the problem
-is called and what its reference calls. A binding holds C expressions over `struct <problem>_args`.
-A wrong guess costs attempts, never a wrong result: every candidate is checked against the oracle.
+is called and what its reference calls. A binding holds C expressions over `struct <problem>_args`;
+`device_families` binds the names that launch plans use instead. A wrong guess costs attempts, never
+a wrong result: every candidate is checked against the oracle.
 """
 
 import ast
@@ -15,11 +16,33 @@ from agents.errors import NothingFits
 from gpu_runner.expression import ExpressionError, evaluate
 from gpu_runner.problem import DType, Problem, Tensor
 
-Binding = Mapping[str, str | bool]
+Binding = Mapping[str, str | bool | int]
+MATRIX = 2
+"""Rank of a matrix."""
 _TRIAL_SIZES = ((6, 10, 14, 22, 26, 34, 38, 46), (16, 12, 20, 28, 44, 52, 68, 76))
-_LEADING = "int64_t{1}"
 _SMALL = 0.01
 """A literal below this in a normalisation is its epsilon."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """What recipes of a language compute in, and how they name axes and scalars."""
+
+    floats: frozenset[DType]
+    """Element types of tensors of numbers."""
+    field: str
+    """Format of an axis or a scalar."""
+    one: str
+    """The product of no axes."""
+    has_erf: bool
+    """Whether there are recipes for the erf form of GELU."""
+
+    def product(self, axes: tuple[str, ...]) -> str:
+        """Return the expression of a product of axes."""
+        return " * ".join(self.field.format(axis) for axis in axes) or self.one
+
+
+CPP = Dialect(floats=frozenset({DType.FLOAT32}), field="a->{}", one="int64_t{1}", has_erf=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +57,10 @@ class Match:
 class Shape:
     """A problem with the questions that the recognisers ask of it."""
 
-    def __init__(self, problem: Problem) -> None:
-        """Look at `problem`."""
+    def __init__(self, problem: Problem, dialect: Dialect = CPP) -> None:
+        """Look at `problem` as recipes of `dialect` would."""
         self.problem = problem
+        self.dialect = dialect
         self.inputs = problem.inputs
         self.outputs = problem.outputs
         self._tree = _parsed(problem.reference)
@@ -56,8 +80,17 @@ class Shape:
         return self.problem.name.lower().replace("_", "")
 
     def is_float(self, *tensors: Tensor) -> bool:
-        """Say whether all are float32, which the C++ recipes compute in."""
-        return all(t.dtype is DType.FLOAT32 for t in tensors)
+        """Say whether all are of types that the recipes take."""
+        return all(t.dtype in self.dialect.floats for t in tensors)
+
+    def field(self, name: str) -> str:
+        """Return an axis or a scalar as the recipes name it."""
+        return self.dialect.field.format(name)
+
+    def rows(self, tensor: Tensor) -> dict[str, str | bool]:
+        """Return the expressions of a tensor's extents as a matrix."""
+        leading = self.dialect.product(tensor.shape[:-1])
+        return {"rows": leading, "columns": self.field(tensor.shape[-1])}
 
     def is_twice(self, longer: str, shorter: str) -> bool:
         """Say whether one axis is always two times the other."""
@@ -79,10 +112,10 @@ class Shape:
         return found
 
     def scalar_or_literal(self, name: str) -> str | None:
-        """Return C for a scalar such as `eps`: an argument, or the one small literal there is."""
+        """Return a scalar such as `eps`: an argument, or the one small literal there is."""
         found = [s for s in self.problem.scalar_names if name in s.lower()]
         if found:
-            return f"a->{found[0]}"
+            return self.field(found[0])
         literals = {
             n.value
             for n in ast.walk(self._tree)
@@ -99,13 +132,13 @@ def _parsed(source: str) -> ast.Module:
         return ast.Module(body=[], type_ignores=[])
 
 
-def detect(problem: Problem) -> Match:
+def detect(problem: Problem, dialect: Dialect = CPP) -> Match:
     """Return the family of a problem and the binding of its names.
 
     Raises:
         NothingFits: no recipe covers it; the message says what to configure.
     """
-    shape = Shape(problem)
+    shape = Shape(problem, dialect)
     for family, recognise in _FAMILIES.items():
         binding = recognise(shape)
         if binding is not None:
@@ -119,15 +152,6 @@ def detect(problem: Problem) -> Match:
     )
 
 
-def product(axes: tuple[str, ...]) -> str:
-    """Return the C expression of a product of axes."""
-    return " * ".join(f"a->{axis}" for axis in axes) or _LEADING
-
-
-def _rows(tensor: Tensor) -> dict[str, str | bool]:
-    return {"rows": product(tensor.shape[:-1]), "columns": f"a->{tensor.shape[-1]}"}
-
-
 def _softmax(shape: Shape) -> Binding | None:
     if len(shape.inputs) != 1 or len(shape.outputs) != 1 or shape.problem.scalars:
         return None
@@ -138,7 +162,7 @@ def _softmax(shape: Shape) -> Binding | None:
         return None
     if not is_called_so or is_other:
         return None
-    return {**_rows(x), "x": x.name, "y": y.name}
+    return {**shape.rows(x), "x": x.name, "y": y.name}
 
 
 def _rmsnorm(shape: Shape) -> Binding | None:
@@ -158,7 +182,7 @@ def _rmsnorm(shape: Shape) -> Binding | None:
         if len(shape.outputs) != 1:
             return None
         y = shape.outputs[0]
-        return {**binding, **_rows(full[0]), "x": full[0].name, "y": y.name, "residual": ""}
+        return {**binding, **shape.rows(full[0]), "x": full[0].name, "y": y.name, "residual": ""}
     sums = [t for t in shape.outputs if re.search(r"res|sum|total|add", t.name)]
     normal = [t for t in shape.outputs if t not in sums[:1]]
     if len(normal) != 1:
@@ -166,7 +190,7 @@ def _rmsnorm(shape: Shape) -> Binding | None:
     if sums:
         binding["residual_out"] = sums[0].name
     names = {"x": full[0].name, "residual": full[1].name, "y": normal[0].name}
-    return {**binding, **_rows(full[0]), **names}
+    return {**binding, **shape.rows(full[0]), **names}
 
 
 def _is_layernorm(shape: Shape) -> bool:
@@ -183,7 +207,7 @@ def _layernorm(shape: Shape) -> Binding | None:
     if len(bias) > 1 or len(weight) > 1:
         return None
     return {
-        **_rows(full[0]),
+        **shape.rows(full[0]),
         "x": full[0].name,
         "y": shape.outputs[0].name,
         "weight": weight[0] if weight else "",
@@ -215,7 +239,9 @@ def _activation(shape: Shape, *, may_be_absent: bool) -> str | None:
     if "gelu" in shape.title or "gelu" in shape.words or "0.044715" in reference:
         # The erf form differs from the tanh form by more than rounding.
         is_tanh = "0.044715" in reference or "tanh" in shape.title
-        return "gelu_tanh" if is_tanh and "erf" not in shape.words else None
+        if "erf" in shape.words:
+            return "gelu" if shape.dialect.has_erf and not is_tanh else None
+        return "gelu_tanh" if is_tanh else None
     if re.search(r"leaky|relu6|(?<!r)elu|mish|hard", shape.title):
         return None
     named = [name for name, pattern in _NAMED.items() if re.search(pattern, shape.title)]
@@ -238,7 +264,7 @@ def _gated(shape: Shape) -> Binding | None:
         return None
     if x.shape[:-1] != y.shape[:-1] or not shape.is_twice(x.shape[-1], y.shape[-1]):
         return None
-    return {**_rows(y), "x": x.name, "y": y.name, "activation": activation}
+    return {**shape.rows(y), "x": x.name, "y": y.name, "activation": activation}
 
 
 def _elementwise(shape: Shape) -> Binding | None:
@@ -249,15 +275,15 @@ def _elementwise(shape: Shape) -> Binding | None:
     if activation is None or x.shape != y.shape or not shape.is_float(x, y):
         return None
     names = {"x": x.name, "y": y.name, "activation": activation}
-    return {"elements": product(x.shape), **names}
+    return {"elements": shape.dialect.product(x.shape), **names}
 
 
 def _gemm(shape: Shape) -> Binding | None:
-    found = _product_of_two(shape, DType.FLOAT32)
+    found = _product_of_two(shape, shape.dialect.floats)
     if found is None or shape.problem.scalars:
         return None
     binding, rest = found
-    n = str(binding["n"]).removeprefix("a->")
+    n = shape.outputs[0].shape[1]
     activation = _activation(shape, may_be_absent=True)
     if activation is None or len(rest) > 1 or any(t.shape != (n,) for t in rest):
         return None
@@ -267,11 +293,11 @@ def _gemm(shape: Shape) -> Binding | None:
 
 
 def _int8_gemm(shape: Shape) -> Binding | None:
-    found = _product_of_two(shape, DType.INT8)
+    found = _product_of_two(shape, frozenset({DType.INT8}))
     if found is None or shape.problem.scalars:
         return None
     binding, rest = found
-    m, n = (str(binding[key]).removeprefix("a->") for key in ("m", "n"))
+    m, n = shape.outputs[0].shape
     scales = [t for t in rest if "scale" in t.name.lower()]
     bias = [t for t in rest if t not in scales]
     by_row = [t.name for t in scales if t.shape == (m,)]
@@ -286,11 +312,12 @@ def _int8_gemm(shape: Shape) -> Binding | None:
 
 
 def _product_of_two(
-    shape: Shape, dtype: DType
+    shape: Shape, dtypes: frozenset[DType]
 ) -> tuple[dict[str, str | bool], list[Tensor]] | None:
     """Bind y[M, N] = x[M, K] w, w being [N, K] or [K, N]; return the other inputs beside it."""
-    matrices = [t for t in shape.inputs if len(t.shape) == 2]  # noqa: PLR2004 - a matrix
-    if len(matrices) != 2 or len(shape.outputs) != 1 or len(shape.outputs[0].shape) != 2:  # noqa: PLR2004 - same
+    matrices = [t for t in shape.inputs if len(t.shape) == MATRIX]
+    is_pair = len(matrices) == 2  # noqa: PLR2004 - two factors
+    if not is_pair or len(shape.outputs) != 1 or len(shape.outputs[0].shape) != MATRIX:
         return None
     y = shape.outputs[0]
     m, n = y.shape
@@ -299,9 +326,9 @@ def _product_of_two(
     layouts = {(n, k): "nk", (k, n): "kn"}
     if x.shape[0] != m or w.shape not in layouts or len({m, n, k}) != 3:  # noqa: PLR2004 - all differ
         return None
-    if x.dtype is not dtype or w.dtype is not dtype or not shape.is_float(y):
+    if x.dtype not in dtypes or w.dtype is not x.dtype or not shape.is_float(y):
         return None
-    sizes = {"m": f"a->{m}", "n": f"a->{n}", "k": f"a->{k}"}
+    sizes = {"m": shape.field(m), "n": shape.field(n), "k": shape.field(k)}
     names = {"x": x.name, "w": w.name, "y": y.name, "layout": layouts[w.shape]}
     rest = [t for t in shape.inputs if t not in matrices]
     return {**sizes, **names}, rest
@@ -314,7 +341,7 @@ def _rope(shape: Shape) -> Binding | None:
     if len(cosines) != 1 or len(sines) != 1 or len(heads) != len(shape.outputs):
         return None
     angles = cosines[0]
-    if sines[0].shape != angles.shape or len(angles.shape) != 2:  # noqa: PLR2004 - [tokens, half]
+    if sines[0].shape != angles.shape or len(angles.shape) != MATRIX:
         return None
     tokens, half = angles.shape
     for taken, given in zip(heads, shape.outputs, strict=True):
@@ -328,7 +355,7 @@ def _rope(shape: Shape) -> Binding | None:
     pairs = zip(heads, shape.outputs, strict=True)
     calls = ";".join(f"{taken.name},{given.name},{taken.shape[1]}" for taken, given in pairs)
     names = {"cosines": angles.name, "sines": sines[0].name, "calls": calls}
-    return {"rows": f"a->{tokens}", "half": f"a->{half}", **names}
+    return {"rows": shape.field(tokens), "half": shape.field(half), **names}
 
 
 _FAMILIES: dict[str, Callable[[Shape], Binding | None]] = {

@@ -20,6 +20,22 @@ _RESEARCH_AFTER = 4
 _REPLAN_AFTER = 8
 
 
+_LANGUAGE_REASONS = {
+    Language.CPP: (
+        "the recipes of this family are C++ behind a C interface: no dispatcher and no "
+        "allocation in the call, and the compiler's remarks and the machine code can be read"
+    ),
+    Language.CUDA: (
+        "CUDA C++ says which bytes are in flight and where a row is kept, which decides kernels "
+        "bound by memory; recipes in Triton, where the target allows them, are searched beside it"
+    ),
+    Language.TRITON: (
+        "the recipes of this family are Triton: tiles and pipelines are the compiler's, what is "
+        "searched are block sizes, warps and stages"
+    ),
+}
+
+
 def plan_for(context: PlanContext, match: Match, search: Search) -> Plan:
     """Return the task-acceptance pairs: right, faster, searched."""
     view = context.view
@@ -32,11 +48,8 @@ def plan_for(context: PlanContext, match: Match, search: Search) -> Plan:
     return Plan(
         version=previous.version + 1 if previous else 1,
         reason=reason,
-        language=Language.CPP,
-        language_reason=(
-            "the recipes of this family are C++ behind a C interface: no dispatcher and no "
-            "allocation in the call, and the compiler's remarks and the machine code can be read"
-        ),
+        language=search.recipes[0].language,
+        language_reason=_LANGUAGE_REASONS[search.recipes[0].language],
         strategy=(
             f"open with the portable recipe and the best-known one, let the profile choose the "
             f"next change, search {search.size} sets of parameters with Optuna around the best; "

@@ -13,15 +13,16 @@ from knowledge_store.records import Passage
 
 _LICENCE = "Apache-2.0"
 _MOST_FINDINGS = 12
-_NOTES = "agents/recipes/cpp"
 _BULLET = r"^- "
 
 
 def research_for(context: ResearchContext, match: Match, search: Search) -> Research:
     """Return what the notes of the family know, and what they say of the query's words."""
     view = context.view
-    with as_file(files("agents").joinpath("recipes", "cpp", match.family)) as folder:
-        notes = grep(_BULLET, folder, source=_NOTES, limit=_MOST_FINDINGS)
+    language = search.recipes[0].language
+    shelf = f"agents/recipes/{language.value}"
+    with as_file(files("agents").joinpath("recipes", language.value, match.family)) as folder:
+        notes = grep(_BULLET, folder, source=shelf, limit=_MOST_FINDINGS)
         words = re.findall(r"[A-Za-z]{4,}", context.query)
         asked = grep("|".join(words), folder, ignore_case=True, limit=6) if words else None
     passages = tuple(p for p in notes.passages if p.path == "notes.md")
@@ -36,7 +37,7 @@ def research_for(context: ResearchContext, match: Match, search: Search) -> Rese
             for w in sorted(view.workloads, key=lambda w: -w.weight)
         ),
         citations=_citations(match, search, (*relevant, *passages)),
-        route_log=_log(match, context.query, notes, asked),
+        route_log=_log(f"{shelf}/{match.family}", context.query, notes, asked),
     )
 
 
@@ -63,7 +64,7 @@ _BALANCE = 8.0
 def _citations(match: Match, search: Search, passages: tuple[Passage, ...]) -> tuple[Citation, ...]:
     notes = {
         p.lines: Citation(
-            source=notes_path(match.family),
+            source=notes_path(match.family, search.recipes[0].language),
             lines=p.lines,
             licence=_LICENCE,
             note=_sentence(p)[:120],
@@ -74,12 +75,9 @@ def _citations(match: Match, search: Search, passages: tuple[Passage, ...]) -> t
     return (*notes.values(), *recipes)
 
 
-def _log(match: Match, query: str, notes: Answer, asked: Answer | None) -> tuple[str, ...]:
+def _log(folder: str, query: str, notes: Answer, asked: Answer | None) -> tuple[str, ...]:
     lines = [
-        (
-            f"exact search of {_NOTES}/{match.family} for {_BULLET!r}: {notes.hits} lines in "
-            f"{notes.files} files"
-        )
+        (f"exact search of {folder} for {_BULLET!r}: {notes.hits} lines in {notes.files} files")
     ]
     if asked is not None:
         lines.append(f"exact search of the same for the words of {query!r}: {asked.hits} lines")

@@ -44,7 +44,7 @@ class Search:
         """Look at the attempts of `view` through the recipes of the family."""
         self.view = view
         self.match = match
-        self.recipes = recipes_of(match.family, view.isa)
+        self.recipes = recipes_of(match.family, (*view.isa, view.arch), view.languages)
         self._tried = {attempt.candidate_digest for attempt in view.attempts}
 
     def recipe(self, name: str) -> Recipe | None:

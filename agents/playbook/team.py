@@ -9,6 +9,7 @@ from agents.contexts import (
     WriteContext,
 )
 from agents.errors import NothingFits
+from agents.playbook.device_families import detect_on_device
 from agents.playbook.diagnosis import changes, diagnose
 from agents.playbook.edits import next_edit
 from agents.playbook.families import Match, detect
@@ -87,10 +88,15 @@ class Playbook:
 
 
 def _match(view: RunView) -> Match:
-    if Language.CPP not in view.languages:
-        raise NothingFits(
-            f"problem {view.problem.name!r}: the playbook writes cpp only, the target allows "
-            f"{', '.join(view.languages) or 'no language'}; add cpp to the target's languages and "
-            "install g++, or configure a model provider with --team"
-        )
-    return detect(view.problem)
+    if _ON_DEVICE & set(view.languages):
+        return detect_on_device(view.problem)
+    if Language.CPP in view.languages:
+        return detect(view.problem)
+    raise NothingFits(
+        f"problem {view.problem.name!r}: the playbook writes cpp, cuda and triton, the target "
+        f"allows {', '.join(view.languages) or 'no language'}; add one of them to the target's "
+        "languages and install its compiler, or configure a model provider with --team"
+    )
+
+
+_ON_DEVICE = {Language.CUDA, Language.TRITON}

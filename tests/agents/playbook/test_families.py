@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import NothingFits
-from agents.playbook.families import detect, product
+from agents.playbook.families import CPP, detect
 from gpu_runner.problem import Axis, DType, Scalar, Tensor
 from graph.targets import load_target, target_names
 from tests.agents.builders import problem_of
@@ -57,7 +57,7 @@ def test_rows_are_the_product_of_every_leading_axis(rank):
 
 
 def test_an_empty_product_is_one():
-    assert product(()) == "int64_t{1}"
+    assert CPP.product(()) == "int64_t{1}"
 
 
 def test_rmsnorm_without_a_residual():

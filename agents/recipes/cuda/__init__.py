@@ -1,0 +1,1 @@
+"""CUDA C++ recipes, one folder a family."""

@@ -1,0 +1,1 @@
+"""Triton recipes, one folder a family."""
