@@ -68,6 +68,42 @@ class Hotspot(Message):
     detail: str = ""
 
 
+class KernelFacts(Message):
+    """What one launch of one call asked of a GPU; fractions are of what the device sustains."""
+
+    workload: str
+    kernel: str
+    """The symbol launched."""
+    source: Literal["counters", "arithmetic"]
+    """Hardware counters, or the compiler's figures and the device's limits alone."""
+    time_us: float | None = None
+    """Under the counters' tool, with a cold L2: not for comparison with timings."""
+    dram_bytes: float | None = None
+    dram_fraction: Fraction | None = None
+    l2_fraction: Fraction | None = None
+    l1_fraction: Fraction | None = None
+    sm_fraction: Fraction | None = None
+    """The busiest unit of the multiprocessors."""
+    tensor_fraction: Fraction | None = None
+    """Tensor pipe active."""
+    occupancy_fraction: Fraction | None = None
+    """Resident warps as achieved, of those a multiprocessor can hold."""
+    occupancy_bound: Fraction | None = None
+    """The most that registers, shared memory and block size allow."""
+    occupancy_limiters: tuple[str, ...] = ()
+    """What sets that bound: `registers`, `shared_mem`, `warps`, `blocks`, `barriers`."""
+    waves: float | None = None
+    """Blocks over those resident at once; a fraction above a whole number is a tail."""
+    registers: int | None = None
+    """A thread."""
+    shared_bytes: int | None = None
+    """A block, static and dynamic."""
+    spill_bytes: int | None = None
+    """A thread, stores and loads, as the compiler counted."""
+    stalls: dict[str, Fraction] = Field(default_factory=dict)
+    """Share of the cycles that resident warps waited, by reason, largest first."""
+
+
 class Facts(Message):
     """All a profile measured; what could not be measured is named in `unavailable`."""
 
@@ -76,6 +112,8 @@ class Facts(Message):
     instructions: InstructionMix | None = None
     roofline: tuple[Roofline, ...] = ()
     hotspots: tuple[Hotspot, ...] = ()
+    kernels: tuple[KernelFacts, ...] = ()
+    """GPU only: the launches of one call of one workload, in order."""
     counters: dict[str, float] = Field(default_factory=dict)
     """Metric name to value: hardware counters, registers, occupancy."""
     unavailable: tuple[str, ...] = ()

@@ -82,6 +82,8 @@ class Worker:
         self._welcome: wire.Welcome | None = None
         self._is_draining = False
         self._is_over = False
+        self.quarantine = ""
+        """Why the device may not be used any more; the worker ends, and its caller says so."""
         self._beats: dict[int, float] = {}
         self._seq = 0
         self._heard = 0
@@ -262,6 +264,8 @@ class Worker:
             logger.info("lease from before the last hello ignored job=%s", job.job_id)
         elif time.monotonic() >= self._fence_s():  # it was long on the way: not ours any more
             self._welcome, self._next_s = None, time.monotonic()
+        elif self.quarantine:  # it was leased before the broker heard of it
+            self._owe(_out_of_service(job.job_id, self.quarantine), lease.token, digest)
         elif self._execution is None:
             self._launch(lease)
         elif self._execution.spec_digest == digest:
@@ -309,7 +313,15 @@ class Worker:
         outcome = execution.outcome()
         self._forget_execution(execution)
         logger.info("job ended job=%s kind=%s", execution.job.job_id, outcome.kind)
+        if isinstance(outcome, Unserved) and outcome.cause == "unhealthy_device":
+            self._leave_service(outcome.message)
         self._owe(outcome, execution.token, execution.spec_digest)
+
+    def _leave_service(self, reason: str) -> None:
+        """Take no further job: the device must not be measured on. The worker ends by draining."""
+        logger.error("out of service: %s", reason)
+        self.quarantine, self._is_draining = reason, True
+        self._send(wire.Drain())
 
     def _drop_execution(self) -> None:
         """Kill the child and everything below it; say nothing."""
@@ -354,6 +366,10 @@ class Worker:
         self._send(wire.Bye())
         self._socket.close(linger=_FAREWELL_MS)
         self._context.term()
+
+
+def _out_of_service(job_id: str, reason: str) -> Unserved:
+    return Unserved(job_id=job_id, cause="unhealthy_device", message=reason, is_retryable=True)
 
 
 def _id_used_twice(job_id: str) -> Unserved:
