@@ -34,6 +34,7 @@ class Reason(StrEnum):
     COMPILE_FAILED = "compile_failed"
     BUILD_TIMED_OUT = "build_timed_out"
     FLAG_NOT_ALLOWED = "flag_not_allowed"
+    FORBIDDEN_INSTRUCTION = "forbidden_instruction"
     LANGUAGE_MISMATCH = "language_mismatch"
     LOAD_FAILED = "load_failed"
     CRASHED = "crashed"

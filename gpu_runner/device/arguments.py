@@ -5,7 +5,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gpu_runner.candidate import Argument, Slice, TensorMap, Value
+from gpu_runner.candidate import Argument, Launch, Slice, TensorMap, Value
 from gpu_runner.device.concrete import ConcreteArgument, Map, Pointer, Scratch, Word
 from gpu_runner.device.kernel_index import CompiledKernel, parameter_bytes
 from gpu_runner.device.plan_rules import WORKSPACE, Site, Words
@@ -79,6 +79,17 @@ def refuse_mismatch(site: Site, field: str, passed: Argument, words: Words, para
         f"the plan passes {size} bytes ({kind}), the kernel declares this parameter as "
         f'{parameter}; change the kernel, or pass {{"value": ..., "type": "i32"}} and its like',
     )
+
+
+def refuse_unfit(site: Site, launch: Launch, words: Words, kernel: CompiledKernel) -> None:
+    """Raise unless a launch passes what the compiled kernel declares.
+
+    Raises:
+        PlanError: their numbers, sizes or kinds differ.
+    """
+    refuse_count(site, len(launch.arguments), kernel)
+    for index, argument in enumerate(launch.arguments):
+        refuse_mismatch(site, f"arguments[{index}]", argument, words, kernel.parameters[index])
 
 
 def refuse_count(site: Site, passed: int, kernel: CompiledKernel) -> None:

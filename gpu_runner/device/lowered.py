@@ -6,13 +6,8 @@ what a kernel may rely on is told in `plan_rules`.
 
 from collections.abc import Sequence
 
-from gpu_runner.candidate import Argument, Launch, LaunchPlan
-from gpu_runner.device.arguments import (
-    Point,
-    lower_argument,
-    refuse_count,
-    refuse_mismatch,
-)
+from gpu_runner.candidate import Launch, LaunchPlan
+from gpu_runner.device.arguments import Point, lower_argument, refuse_unfit
 from gpu_runner.device.concrete import (
     ConcreteArgument,
     ConcreteLaunch,
@@ -41,6 +36,7 @@ __all__ = [
     "lower",
     "read_index",
     "refuse_invalid",
+    "refuse_unbuilt",
 ]
 
 MOST_SHARED_BYTES = 232_448
@@ -86,6 +82,26 @@ def lower(
     )
 
 
+def refuse_unbuilt(problem: Problem, plans: Sequence[LaunchPlan], kernels: KernelIndex) -> None:
+    """Raise unless each launch passes what its compiled kernel takes; holds for every workload.
+
+    Raises:
+        PlanError: names plan, launch, kernel and argument.
+    """
+    words = Words(problem)
+    for index, plan in enumerate(plans):
+        for number, launch in enumerate(plan.launches):
+            site = Site(plan=index, launch=number, kernel=launch.kernel)
+            refuse_unfit(site, launch, words, _kernel(site, kernels))
+
+
+def _kernel(site: Site, kernels: KernelIndex) -> CompiledKernel:
+    kernel = kernels.get(index_key(site.plan, site.launch or 0))
+    if kernel is None:
+        raise site.error("kernel", "the artefact has no such kernel; build the candidate again")
+    return kernel
+
+
 def _lower_plan(index: int, plan: LaunchPlan, kernels: KernelIndex, point: Point) -> Lowered:
     site = Site(plan=index)
     asked = point.number(site, "workspace_bytes", plan.workspace_bytes)
@@ -95,9 +111,7 @@ def _lower_plan(index: int, plan: LaunchPlan, kernels: KernelIndex, point: Point
     needed = asked
     for number, launch in enumerate(plan.launches):
         at = Site(plan=index, launch=number, kernel=launch.kernel)
-        kernel = kernels.get(index_key(index, number))
-        if kernel is None:
-            raise at.error("kernel", "the artefact has no such kernel; build the candidate again")
+        kernel = _kernel(at, kernels)
         # Launches run one after another: compilers' scratch may lie at one place for all of them.
         behind = -(-asked // WORKSPACE_ALIGNMENT) * WORKSPACE_ALIGNMENT
         concrete = _lower_launch(at, launch, kernel, point, (asked, behind))
@@ -197,13 +211,11 @@ def _arguments(
 ) -> tuple[ConcreteArgument, ...]:
     """Return the arguments, then what the compiler's hidden parameters get."""
     given, behind = workspace
-    refuse_count(site, len(launch.arguments), kernel)
-    found: list[ConcreteArgument] = []
-    pairs: zip[tuple[Argument, str]] = zip(launch.arguments, kernel.parameters, strict=False)
-    for index, (argument, parameter) in enumerate(pairs):
-        field = f"arguments[{index}]"
-        refuse_mismatch(site, field, argument, point.words, parameter)
-        found.append(lower_argument(site, field, argument, point, given))
+    refuse_unfit(site, launch, point.words, kernel)
+    found = [
+        lower_argument(site, f"arguments[{index}]", argument, point, given)
+        for index, argument in enumerate(launch.arguments)
+    ]
     extra: list[ConcreteArgument] = [_NULL] * kernel.hidden
     if kernel.hidden and kernel.scratch_bytes:
         extra[0] = Scratch(offset=behind)

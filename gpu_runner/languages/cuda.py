@@ -1,40 +1,51 @@
 """CUDA C++: one `.cu` and its headers to a cubin, by NVRTC or by nvcc; no device needed."""
 
 import functools
-import importlib.util
-import json
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gpu_runner.candidate import Candidate, Language
+from gpu_runner.candidate import Candidate
+from gpu_runner.device.kernel_index import CompiledKernel, index_key, write_index
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.host.sandbox import Finished
 from gpu_runner.jobs import Reason
-from gpu_runner.languages import nvrtc_compile
-from gpu_runner.languages.artefact import ENTRY_FILES, HEADER_FILE, Artefact, BuildRefused
+from gpu_runner.languages import ptx
+from gpu_runner.languages.artefact import HEADER_FILE, Artefact, BuildRefused
 from gpu_runner.languages.cache import Made, cached_build, identity_of
+from gpu_runner.languages.cuda_compile import (
+    CUBIN_FILE,
+    PTX_FILE,
+    compile_unit,
+    compiler_version,
+    has_nvrtc,
+    missing,
+)
+from gpu_runner.languages.device_code import (
+    Unit,
+    kernels_in,
+    ptxas_counters,
+    refuse_forbidden,
+    refuse_plans,
+)
 from gpu_runner.languages.header import problem_header
 from gpu_runner.languages.toolchain import (
     SOURCE_FOLDER,
     Deadline,
     first_error,
-    run_tool,
     shortened,
-    version_line,
     write_sources,
 )
 from gpu_runner.problem import Problem
+
+__all__ = ["ALLOWED_FLAGS", "ARCHS", "DEFAULT_ARCH", "build_cuda", "missing", "requested_arch"]
 
 DEFAULT_ARCH = "sm_90a"
 """Used where no device answers: the plain `sm_90` refuses warp-group matrix instructions."""
 ARCHS = {"8.0": "sm_80", "9.0": "sm_90a", "10.0": "sm_100a"}
 _ARCH_FLAG = "--gpu-architecture="
-_COMMON_FLAGS = ("--std=c++20", "--ptxas-options=-v", "-I.")
+_COMMON_FLAGS = ("--std=c++20", "--ptxas-options=-v", "-lineinfo", "-I.")
 _SMI_TIMEOUT_S = 10.0
 
 ALLOWED_FLAGS = re.compile(
@@ -44,26 +55,6 @@ ALLOWED_FLAGS = re.compile(
     r"|--maxrregcount=\d{1,3}"
 )
 """Long spellings, which NVRTC and nvcc share."""
-
-_ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
-_COUNTERS = {
-    "stack_bytes": re.compile(r"(\d+) bytes stack frame"),
-    "spill_store_bytes": re.compile(r"(\d+) bytes spill stores"),
-    "spill_load_bytes": re.compile(r"(\d+) bytes spill loads"),
-    "registers": re.compile(r"Used (\d+) registers"),
-    "barriers": re.compile(r"used (\d+) barriers"),
-    "shared_bytes": re.compile(r"(\d+) bytes smem"),
-}
-
-
-def missing() -> str | None:
-    """Return what this language needs and lacks here, or None."""
-    if _has_nvrtc() or _has_nvcc():
-        return None
-    return (
-        "neither NVRTC nor nvcc is installed; pip install 'kernelpilot[gpu]', or install the CUDA "
-        "toolkit and put nvcc on PATH"
-    )
 
 
 def build_cuda(
@@ -93,15 +84,15 @@ def build_cuda(
     reason = missing()
     if reason is not None:
         raise ToolchainMissing(reason)
-    refusal = _refuse(candidate)
+    refusal = _refuse(candidate) or refuse_plans(problem, candidate)
     if refusal is not None:
         return refusal
     arch = requested_arch(candidate)
-    nvrtc = _has_nvrtc() if uses_nvrtc is None else uses_nvrtc
+    nvrtc = has_nvrtc() if uses_nvrtc is None else uses_nvrtc
     identity = identity_of(
         problem,
         candidate,
-        compiler=_nvrtc_version() if nvrtc else version_line("nvcc", r"V(\d+\.\d+\.\d+)"),
+        compiler=compiler_version(uses_nvrtc=nvrtc),
         flags=(*_COMMON_FLAGS, *candidate.flags),
         machine=arch,
         is_trusted=is_trusted,
@@ -121,23 +112,6 @@ def requested_arch(candidate: Candidate) -> str:
         if flag.startswith(_ARCH_FLAG):
             return flag.removeprefix(_ARCH_FLAG)
     return _device_arch()
-
-
-def ptxas_counters(log: str) -> dict[str, float]:
-    """Return what `ptxas -v` counted: `<kernel>.registers`, `<kernel>.spill_store_bytes`..."""
-    counters: dict[str, float] = {}
-    for kernel, text in _by_kernel(log):
-        for name, pattern in _COUNTERS.items():
-            match = pattern.search(text)
-            counters[f"{kernel}.{name}"] = float(match.group(1)) if match else 0.0
-    return counters
-
-
-def _by_kernel(log: str) -> Iterator[tuple[str, str]]:
-    starts = list(_ENTRY.finditer(log))
-    ends = [*(match.start() for match in starts), len(log)][1:]
-    for match, end in zip(starts, ends, strict=False):
-        yield match.group(1), log[match.end() : end]
 
 
 def _refuse(candidate: Candidate) -> BuildRefused | None:
@@ -177,7 +151,9 @@ def _make(
     unit = next(s.path for s in candidate.sources if PurePosixPath(s.path).suffix == ".cu")
     flags = [f for f in candidate.flags if not f.startswith(_ARCH_FLAG)]
     options = [f"{_ARCH_FLAG}{request.arch}", *_COMMON_FLAGS, *flags]
-    finished = _compile(unit, options, scratch, request)
+    finished = compile_unit(
+        unit, options, scratch, uses_nvrtc=request.uses_nvrtc, deadline=request.deadline
+    )
     if finished.returncode is None:
         return request.deadline.refusal()
     log = shortened(finished.output, folder, scratch)
@@ -187,82 +163,48 @@ def _make(
             message=f"the CUDA compiler failed: {first_error(log) or finished.returncode}",
             log_tail=log,
         )
+    return _finish(problem, candidate, scratch, log, request.deadline.elapsed_s)
+
+
+def _finish(
+    problem: Problem, candidate: Candidate, scratch: Path, log: str, seconds: float
+) -> Made | BuildRefused:
+    """Look at what was compiled, and write the index."""
+    text = (scratch / PTX_FILE).read_text(errors="replace")
     counters = ptxas_counters(log)
-    return _refuse_plans(candidate, counters) or Made(
-        log_tail=log, seconds=request.deadline.elapsed_s, counters=counters
+    unit = Unit(
+        cubin=CUBIN_FILE,
+        binary=(scratch / CUBIN_FILE).read_bytes(),
+        text=text,
+        counters=counters,
     )
+    found = refuse_forbidden(text, "this source") or kernels_in(unit)
+    if isinstance(found, BuildRefused):
+        return found
+    index = _index(candidate, found)
+    if isinstance(index, BuildRefused):
+        return index
+    refusal = refuse_plans(problem, candidate, index)
+    if refusal is not None:
+        return refusal
+    write_index(scratch, index)
+    return Made(log_tail=log, seconds=seconds, counters=counters | ptx.cache_hints(text))
 
 
-def _refuse_plans(candidate: Candidate, counters: dict[str, float]) -> BuildRefused | None:
-    compiled = {name.split(".")[0] for name in counters}
-    for plan in candidate.plans:
-        for launch in plan.launches:
-            if launch.kernel not in compiled:
+def _index(
+    candidate: Candidate, kernels: dict[str, CompiledKernel]
+) -> dict[str, CompiledKernel] | BuildRefused:
+    index: dict[str, CompiledKernel] = {}
+    for number, plan in enumerate(candidate.plans):
+        for at, launch in enumerate(plan.launches):
+            if launch.kernel not in kernels:
                 return BuildRefused(
                     reason=Reason.COMPILE_FAILED,
                     message=f"the launch plan names the kernel {launch.kernel!r}, but the source "
-                    f'has {sorted(compiled)}; declare it extern "C" __global__',
+                    f'has {sorted(kernels)}; declare it extern "C" __global__',
                 )
-    return None
-
-
-def _compile(unit: str, options: list[str], scratch: Path, request: _Request) -> Finished:
-    target = scratch / ENTRY_FILES[Language.CUDA]
-    if request.uses_nvrtc:
-        program = Path(nvrtc_compile.__file__)
-        includes = [f"-I{path}" for path in _toolkit_includes()]
-        argv = [sys.executable, "-I", "-B", str(program), unit, str(target)]
-        argv.append(json.dumps([*options, *includes]))
-        readable = (Path(sys.prefix), Path(sys.base_prefix), program, *_toolkit_includes())
-    else:
-        argv = ["nvcc", "-cubin", *options, unit, "-o", str(target)]
-        readable = ()
-    return run_tool(
-        argv,
-        cwd=scratch / SOURCE_FOLDER,
-        writable=scratch,
-        deadline=request.deadline,
-        readable=readable,
-    )
-
-
-def _toolkit_includes() -> tuple[Path, ...]:
-    """Return the folder of `cuda_fp16.h` and its like, of the toolkit that nvcc belongs to."""
-    nvcc = shutil.which("nvcc")
-    roots = [Path(nvcc).resolve().parent.parent] if nvcc else []
-    roots.append(Path("/usr/local/cuda"))
-    found = (root / "include" for root in roots if (root / "include" / "cuda_fp16.h").exists())
-    # Resolved: a mount cannot be placed on a link.
-    return tuple(path.resolve() for path in found)[:1]
-
-
-@functools.cache
-def _has_nvrtc() -> bool:
-    try:
-        return importlib.util.find_spec("cuda.bindings.nvrtc") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _has_nvcc() -> bool:
-    return shutil.which("nvcc") is not None
-
-
-@functools.cache
-def _nvrtc_version() -> str:
-    finished = subprocess.run(
-        [sys.executable, "-I", "-B", nvrtc_compile.__file__, "--version"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if finished.returncode != 0:
-        raise ToolchainMissing(
-            f"NVRTC cannot be loaded: {finished.stderr.strip()[-300:]}; reinstall "
-            "'kernelpilot[gpu]'"
-        )
-    return f"nvrtc {finished.stdout.strip()}"
+            index[index_key(number, at)] = kernels[launch.kernel]
+    return index
 
 
 @functools.cache

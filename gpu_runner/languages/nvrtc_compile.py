@@ -1,7 +1,7 @@
 """Compiles one translation unit with NVRTC: a program, executed in the sandbox.
 
-Usage: nvrtc_compile.py SOURCE CUBIN OPTIONS_AS_JSON, or nvrtc_compile.py --version. It is given to
-the interpreter as a file and imports nothing of this package. The log goes to stdout.
+Usage: nvrtc_compile.py SOURCE CUBIN PTX OPTIONS_AS_JSON, or nvrtc_compile.py --version. It is given
+to the interpreter as a file and imports nothing of this package. The log goes to stdout.
 """
 
 import importlib
@@ -21,8 +21,8 @@ def version() -> str:
     return f"{major}.{minor}"
 
 
-def compile_unit(source: Path, cubin: Path, options: list[str]) -> int:
-    """Write the cubin; return 0, or 1 where the source does not compile."""
+def compile_unit(source: Path, cubin: Path, ptx: Path, options: list[str]) -> int:
+    """Write cubin and PTX; return 0, or 1 where the source does not compile."""
     nvrtc = _nvrtc()
     name = source.name.encode()
     _, program = nvrtc.nvrtcCreateProgram(source.read_bytes(), name, 0, [], [])
@@ -38,6 +38,10 @@ def compile_unit(source: Path, cubin: Path, options: list[str]) -> int:
     content = b" " * size
     nvrtc.nvrtcGetCUBIN(program, content)
     cubin.write_bytes(content)
+    _, size = nvrtc.nvrtcGetPTXSize(program)
+    text = b" " * size
+    nvrtc.nvrtcGetPTX(program, text)
+    ptx.write_bytes(text.rstrip(b"\x00"))
     return 0
 
 
@@ -46,8 +50,8 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         sys.stdout.write(f"{version()}\n")
         return 0
-    source, cubin, options = arguments
-    return compile_unit(Path(source), Path(cubin), json.loads(options))
+    source, cubin, ptx, options = arguments
+    return compile_unit(Path(source), Path(cubin), Path(ptx), json.loads(options))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pytest
 from gpu_runner.candidate import Language, Launch, LaunchPlan, Source
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import build, cuda, missing_toolchain
+from gpu_runner.languages.device_code import ptxas_counters
 from tests.builders import make_candidate, make_problem
 from tests.gpu_runner.languages.outcomes import built
 
@@ -58,7 +59,7 @@ def cache(tmp_path_factory):
 
 
 def test_ptxas_counts_are_read_for_each_kernel():
-    assert cuda.ptxas_counters(PTXAS_LOG) == {
+    assert ptxas_counters(PTXAS_LOG) == {
         "spills.stack_bytes": 400.0,
         "spills.spill_store_bytes": 12.0,
         "spills.spill_load_bytes": 8.0,
@@ -75,7 +76,7 @@ def test_ptxas_counts_are_read_for_each_kernel():
 
 
 def test_a_log_without_kernels_has_no_counters():
-    assert cuda.ptxas_counters("ptxas info : 0 bytes gmem") == {}
+    assert ptxas_counters("ptxas info : 0 bytes gmem") == {}
 
 
 @needs_toolchain

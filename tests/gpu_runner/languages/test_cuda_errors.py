@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpu_runner.candidate import Source
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import build, cuda, nvrtc_compile
+from gpu_runner.languages.device_code import ptxas_counters
 from tests.builders import make_problem
 from tests.gpu_runner.languages.outcomes import built, refused_by
 from tests.gpu_runner.languages.test_cuda import KERNEL, make_cuda, needs_toolchain
@@ -174,13 +175,13 @@ def test_counters_are_those_of_their_kernel_whatever_stands_between(rows):
         expected[f"{name}.spill_load_bytes"] = loads
         expected[f"{name}.barriers"] = 1
         expected[f"{name}.shared_bytes"] = 0
-    assert cuda.ptxas_counters(log) == expected
+    assert ptxas_counters(log) == expected
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.text())
 def test_any_log_is_read_without_failing(log):
-    assert cuda.ptxas_counters(log) == {}
+    assert ptxas_counters(log) == {}
 
 
 def run(folder, *arguments):
@@ -204,7 +205,7 @@ def run(folder, *arguments):
 )
 def test_an_option_that_is_none_is_named_and_no_cubin_is_left(tmp_path, option, said):
     (tmp_path / "k.cu").write_text('extern "C" __global__ void f() {}\n')
-    finished = run(tmp_path, "k.cu", "k.cubin", json.dumps([option]))
+    finished = run(tmp_path, "k.cu", "k.cubin", "k.ptx", json.dumps([option]))
     assert finished.returncode == 1
     assert said in finished.stdout
     assert not (tmp_path / "k.cubin").exists()
@@ -214,13 +215,13 @@ def test_an_option_that_is_none_is_named_and_no_cubin_is_left(tmp_path, option, 
 def test_each_line_of_a_long_log_is_kept(tmp_path):
     lines = "".join(f"__device__ int f{i}() {{ return absent{i}; }}\n" for i in range(40))
     (tmp_path / "k.cu").write_text(lines)
-    finished = run(tmp_path, "k.cu", "k.cubin", json.dumps(["--gpu-architecture=sm_90a"]))
+    finished = run(tmp_path, "k.cu", "k.cubin", "k.ptx", json.dumps(["--gpu-architecture=sm_90a"]))
     assert [f'"absent{i}"' in finished.stdout for i in range(40)] == [True] * 40
     assert "\x00" not in finished.stdout
 
 
 @needs_nvrtc
 def test_a_source_that_is_missing_is_told_by_name(tmp_path):
-    finished = run(tmp_path, "gone.cu", "k.cubin", "[]")
+    finished = run(tmp_path, "gone.cu", "k.cubin", "k.ptx", "[]")
     assert finished.returncode != 0
     assert "gone.cu" in finished.stderr

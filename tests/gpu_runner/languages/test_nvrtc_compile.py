@@ -35,7 +35,7 @@ def run(*arguments, cwd=None):
 def compile_text(folder, text, *options):
     (folder / "kernel.cu").write_text(text)
     listed = ["--gpu-architecture=sm_90a", "--ptxas-options=-v", *options]
-    return run("kernel.cu", "kernel.cubin", json.dumps(listed), cwd=folder)
+    return run("kernel.cu", "kernel.cubin", "kernel.ptx", json.dumps(listed), cwd=folder)
 
 
 def test_version_is_two_numbers():
@@ -47,6 +47,9 @@ def test_kernel_becomes_a_cubin_and_ptxas_speaks(tmp_path):
     assert finished.returncode == 0, finished.stdout
     assert (tmp_path / "kernel.cubin").read_bytes()[:4] == b"\x7fELF"
     assert "Compiling entry function 'copy' for 'sm_90a'" in finished.stdout
+    text = (tmp_path / "kernel.ptx").read_text()
+    assert ".visible .entry copy(" in text
+    assert "\x00" not in text
 
 
 def test_header_of_the_same_folder_is_found(tmp_path):
