@@ -67,7 +67,7 @@ class Exchange:
             self._pending.mkdir(parents=True, exist_ok=True)
             write_file(path, content)
 
-    def take(self, job: AnyJob) -> AnyOutcome | None:
+    def outcome(self, job: AnyJob) -> AnyOutcome | None:
         """Return how a job ended, also where it was not served; None while it waits.
 
         Raises:
@@ -78,8 +78,14 @@ class Exchange:
             return None
         if spooled.spec_digest != digest_of(job):
             raise _not_this_job(job.job_id, self.folder)
-        self._path(job.job_id).unlink(missing_ok=True)
         return spooled.outcome
+
+    def take(self, job: AnyJob) -> AnyOutcome | None:
+        """Return how a job ended, and let it wait no more; see `outcome`."""
+        outcome = self.outcome(job)
+        if outcome is not None:
+            self._path(job.job_id).unlink(missing_ok=True)
+        return outcome
 
     def pending(self) -> tuple[AnyJob, ...]:
         """Return the jobs that have to run, in order of their ids.
@@ -109,7 +115,10 @@ class Exchange:
         """
         jobs = self.pending()
         if not jobs:
-            msg = f"no job of {origin} waits in {self.folder}"
+            msg = (
+                f"no job of {origin} waits in {self.folder}; "
+                "a run whose results are all here goes on with `kernelpilot resume`"
+            )
             raise ArchiveError(msg)
         write_jobs(path, origin, jobs)
         return jobs
@@ -181,6 +190,15 @@ class Exchange:
 
     def _spool(self) -> Spool:
         return Spool(self.folder)
+
+
+def origin_in(path: Path) -> str:
+    """Return the name of the run or batch whose results an archive holds.
+
+    Raises:
+        ArchiveError: the archive cannot be used.
+    """
+    return read_results(path).origin
 
 
 def _is_better(result: Spooled, here: Spooled | None) -> bool:

@@ -4,10 +4,11 @@ import shutil
 import subprocess
 from typing import Final, cast, get_args
 
-from gpu_runner.client import BusClient
+from gpu_runner.archive_pool import UNSEEN
 from gpu_runner.records import Environment
 from graph.errors import TargetError
 from graph.settings import PoolSettings
+from graph.target import Target
 from graph.target_schema import Device
 from graph.targets import devices_of
 
@@ -18,6 +19,20 @@ _ANSWER_S = 20.0
 def is_gpu(environment: Environment) -> bool:
     """Say whether a worker's machine measures on a GPU."""
     return environment.arch.startswith("sm_")
+
+
+def refuse_mismatch(target: Target, environment: Environment) -> None:
+    """Refuse a target for a GPU where the pool's worker has none.
+
+    Raises:
+        TargetError: says what the worker is, and what to do.
+    """
+    if target.hardware.device == "cuda" and not is_gpu(environment) and environment != UNSEEN:
+        raise TargetError(
+            f"target {target.name!r} is asked for on a GPU, and the pool's worker is "
+            f"{environment.machine} ({environment.arch}): start a worker on a machine with one "
+            "(`kernelpilot doctor` says what is missing there), or use --device cpu"
+        )
 
 
 async def choose(asked: str, target: str, pool: PoolSettings) -> Device:
@@ -40,6 +55,13 @@ async def choose(asked: str, target: str, pool: PoolSettings) -> Device:
             f"unknown device {asked!r}; known: {', '.join((AUTO, *get_args(Device)))}"
         )
     offered = devices_of(target)
+    if pool.is_archive:
+        if len(offered) == 1:
+            return offered[0]
+        raise TargetError(
+            f"nobody has seen the machine that the jobs of {target!r} are carried to: name its "
+            f"device, --device {' or '.join(offered)}"
+        )
     if "cuda" in offered and await _has_gpu(pool):
         return "cuda"
     if "cpu" not in offered:
@@ -54,6 +76,8 @@ async def choose(asked: str, target: str, pool: PoolSettings) -> Device:
 async def _has_gpu(pool: PoolSettings) -> bool:
     if not pool.endpoint:
         return bool(listed_gpus())
+    from gpu_runner.client import BusClient  # noqa: PLC0415 - who is pure imports this module too
+
     client = BusClient(pool.endpoint)
     try:
         return is_gpu(await client.environment())

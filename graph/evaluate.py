@@ -9,7 +9,7 @@ from pydantic import Field
 from gpu_runner.candidate import Candidate, Contender
 from gpu_runner.client import JobPool
 from gpu_runner.decision import decide
-from gpu_runner.jobs import Bench, Benched, Check, Checked, Rejected, Unfit, Unserved
+from gpu_runner.jobs import AnyOutcome, Bench, Benched, Check, Checked, Rejected, Unfit, Unserved
 from gpu_runner.message import Message
 from gpu_runner.records import BenchRecord, Comparison, TimingPlan, Verdict
 from graph.durable import write_bytes
@@ -97,29 +97,51 @@ async def evaluate(
     Raises:
         EvaluationError: our side could not serve a job.
     """
-    target, candidate, against = trial.target, trial.candidate, trial.against
     token = secrets.token_hex(4)
-    check = Check(
-        job_id=f"evaluate-{token}-check",
-        problem=target.problem,
-        timeout_s=jobs.check_s,
-        candidate=candidate,
-        workloads=target.workloads,
-        threads=target.hardware.threads,
-    )
-    outcome = await pool.run(check)
+    outcome = await pool.run(check_of(trial, jobs, f"evaluate-{token}-check"))
     if isinstance(outcome, Checked):
-        bench = Bench(
-            job_id=f"evaluate-{token}-bench",
-            problem=target.problem,
-            timeout_s=jobs.claim_s,
-            candidate=candidate,
-            against=(against,),
-            workloads=target.public,
-            hidden=target.hidden,
-            plan=trial.plan.model_copy(update={"threads": target.hardware.threads}),
-        )
-        outcome = await pool.run(bench)
+        outcome = await pool.run(bench_of(trial, jobs, f"evaluate-{token}-bench"))
+    return judged(trial, outcome, records)
+
+
+def check_of(trial: Trial, jobs: JobSettings, job_id: str) -> Check:
+    """Return the job that says whether a trial's candidate is right."""
+    return Check(
+        job_id=job_id,
+        problem=trial.target.problem,
+        timeout_s=jobs.check_s,
+        candidate=trial.candidate,
+        workloads=trial.target.workloads,
+        threads=trial.target.hardware.threads,
+    )
+
+
+def bench_of(trial: Trial, jobs: JobSettings, job_id: str) -> Bench:
+    """Return the job that times a trial."""
+    return Bench(
+        job_id=job_id,
+        problem=trial.target.problem,
+        timeout_s=jobs.claim_s,
+        candidate=trial.candidate,
+        against=(trial.against,),
+        workloads=trial.target.public,
+        hidden=trial.target.hidden,
+        plan=trial.plan.model_copy(update={"threads": trial.target.hardware.threads}),
+    )
+
+
+def judged(trial: Trial, outcome: AnyOutcome, records: Path | None = None) -> Evaluation:
+    """Return what a trial's last outcome says: of its bench, or of a check that it failed.
+
+    Args:
+        trial: what was judged.
+        outcome: of the job that ended it.
+        records: where to keep the measurement record; None keeps none.
+
+    Raises:
+        EvaluationError: our side could not serve the job.
+    """
+    target, candidate, against = trial.target, trial.candidate, trial.against
     match outcome:
         case Benched():
             if records is not None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from gpu_runner.records import TimingPlan
+from graph.archive import POOL
 from graph.console import RunConsole
-from graph.errors import SettingsError
+from graph.devices import refuse_mismatch
+from graph.errors import EvaluationError, SettingsError
 from graph.evaluate import Evaluation, Trial, evaluate
 from graph.ledger import RunResult
 from graph.lock import refuse_held
@@ -38,7 +40,7 @@ async def start(
     files = make_run(settings.run.directory, target.name, run_dir)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     try:
-        async with open_pool(settings.pool, files.root / "pool") as pool:
+        async with open_pool(settings.pool, files.root / POOL) as pool:
             await begin(files, target, name, pool, seed=settings.run.seed)
             async with shown.showing():
                 return await drive(files, settings, team, pool, (shown,)), files
@@ -62,7 +64,7 @@ async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunR
     refuse_held(files.root)  # the pool of the other process would keep us waiting, then say less
     team = make_team(_team_of(settings, manifest.team), settings.models)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
-    async with open_pool(settings.pool, files.root / "pool") as pool, shown.showing():
+    async with open_pool(settings.pool, files.root / POOL) as pool, shown.showing():
         return await drive(files, settings, team, pool, (shown,))
 
 
@@ -92,7 +94,15 @@ async def judge(
         state: where the pool of its own keeps its build cache; evaluations take turns there.
         records: where to keep the measurement record; None keeps none.
         console: gets a line now and then; not the result.
+
+    Raises:
+        EvaluationError: the pool that is set does not answer before somebody carries an archive.
     """
+    if settings.pool.is_archive:
+        raise EvaluationError(
+            "an evaluation waits for no archive; make an archive of it: kernelpilot-runner export "
+            f"{trial.target.name} --candidate FILE"
+        )
     began = time.monotonic()
 
     async def tell() -> None:
@@ -103,6 +113,7 @@ async def judge(
     teller = asyncio.create_task(tell())
     try:
         async with open_pool(settings.pool, state / "pool") as pool:
+            refuse_mismatch(trial.target, await pool.environment())
             kept = records / "records" if records else None
             return await evaluate(trial, pool, settings.jobs, kept)
     finally:

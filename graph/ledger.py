@@ -29,6 +29,8 @@ class ExitReason(StrEnum):
     PLATEAU = "plateau"
     STALLED = "stalled"
     CANCELLED = "cancelled"
+    WAITING = "waiting"
+    """Every job at hand waits to be carried to another machine; results have to be imported."""
     INFEASIBLE = "infeasible"
     UNFIT_TARGET = "unfit_target"
     ERROR = "error"
@@ -43,6 +45,7 @@ EXIT_CODES: dict[ExitReason, int] = {
     ExitReason.CANCELLED: 5,
     ExitReason.PLATEAU: 6,
     ExitReason.STALLED: 7,
+    ExitReason.WAITING: 8,
     ExitReason.BUDGET_ROUNDS: 10,
     ExitReason.BUDGET_WALL: 11,
     ExitReason.BUDGET_TOKENS: 12,

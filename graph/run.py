@@ -17,11 +17,13 @@ from langgraph.types import StateSnapshot
 from agents.errors import AgentError
 from agents.roles import Team
 from gpu_runner.client import JobPool
-from gpu_runner.errors import PoolError
+from gpu_runner.errors import ArchiveError, PoolError, ResultsAwaited
+from graph.archive import with_machine
 from graph.asking import Asking
 from graph.assemble import assemble, recursion_limit
 from graph.checkpoints import open_saver
 from graph.desk import Desk
+from graph.devices import refuse_mismatch
 from graph.durable import DISK_FULL
 from graph.errors import GraphError, LoopError, RunStopped
 from graph.events import AnyEvent, Exited, RunStarted
@@ -44,7 +46,14 @@ Listener = Callable[[AnyEvent], None]
 async def begin(
     files: RunFiles, target: Target, team: str, pool: JobPool, *, seed: int
 ) -> RunManifest:
-    """Write the manifest of a new run; `team` is how it was chosen, so that it can be again."""
+    """Write the manifest of a new run; `team` is how it was chosen, so that it can be again.
+
+    Raises:
+        TargetError: the target is for a GPU and the pool has none.
+        PoolError: the pool does not answer.
+    """
+    environment = await pool.environment()
+    refuse_mismatch(target, environment)
     manifest = RunManifest(
         run_id=run_id_of(files.root),
         kernelpilot_version=program_version(),
@@ -52,7 +61,7 @@ async def begin(
         seed=seed,
         team=team,
         target=target,
-        environment=await pool.environment(),
+        environment=environment,
     )
     files.write_manifest(manifest)
     return manifest
@@ -78,15 +87,20 @@ async def drive(
         done = finished(files)
         if done is not None:
             return done
+        manifest = await with_machine(manifest, files, pool)
         return await _drive(files, manifest, settings, team, pool, listeners)
 
 
 def finished(files: RunFiles) -> RunResult | None:
     """Return the result of a run that came to its end; None where it can be driven on."""
     result = files.result()
-    if result is None or result.exit_reason in {ExitReason.CANCELLED, ExitReason.ERROR}:
+    if result is None or result.exit_reason in _OPEN:
         return None
     return result
+
+
+_OPEN = {ExitReason.CANCELLED, ExitReason.WAITING, ExitReason.ERROR}
+"""Endings that a run can be driven on from."""
 
 
 async def _drive(
@@ -196,9 +210,13 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
         return await loop
     except (RunStopped, GraphDrained):
         return _broken_off(services, ExitReason.CANCELLED, "cancelled by the user")
+    except ResultsAwaited as error:
+        export = f"kernelpilot-runner export {services.manifest.run_id}"
+        message = f"{error} (`{export}`, execute, import)"
+        return _broken_off(services, ExitReason.WAITING, message)
     except GraphRecursionError as error:
         return _broken_off(services, ExitReason.ERROR, f"the loop did not end: {error}")
-    except (AgentError, GraphError, PoolError) as error:
+    except (AgentError, GraphError, PoolError, ArchiveError) as error:
         return _broken_off(services, ExitReason.ERROR, str(error))
     except OSError as error:
         if error.errno not in DISK_FULL:

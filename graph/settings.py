@@ -50,7 +50,13 @@ class PoolSettings(Message):
     """Who executes."""
 
     endpoint: str
+    """Of a broker; or `archive`, `archive:DIR`: the jobs are carried by hand."""
     state: str
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether the endpoint names an exchange folder rather than a broker."""
+        return self.endpoint.partition(":")[0] == "archive"
 
 
 class JobSettings(Message):

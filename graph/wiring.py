@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue, ValidationError
 
 from agents.roles import Team
+from gpu_runner.archive_pool import ArchivePool
 from gpu_runner.client import BusClient, JobPool
 from gpu_runner.local import LocalPool
+from graph.archive import exchange_folder
 from graph.errors import SettingsError
 from graph.explain import explain
 from graph.settings import ModelSettings, PoolSettings, TeamSettings
@@ -107,6 +109,8 @@ def _model(
 async def open_pool(settings: PoolSettings, state: Path) -> AsyncIterator[JobPool]:
     """Connect to the pool that is set, or run a broker and a worker of our own.
 
+    `archive` and `archive:DIR` are pools whose jobs are carried by hand (`graph/archive.py`).
+
     Args:
         settings: endpoint, and a state directory other than `state`.
         state: of our own pool; the same after a resumption.
@@ -114,6 +118,10 @@ async def open_pool(settings: PoolSettings, state: Path) -> AsyncIterator[JobPoo
     Raises:
         PoolError: it cannot be reached or started.
     """
+    exchange = exchange_folder(settings, state)
+    if exchange is not None:
+        yield ArchivePool(exchange)
+        return
     if settings.endpoint:
         client = BusClient(settings.endpoint)
         try:
