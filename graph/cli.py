@@ -51,6 +51,14 @@ Assign = Annotated[
 Device = Annotated[
     str, typer.Option(help="cpu, cuda, or auto: a GPU where the target and the pool have one.")
 ]
+Pool = Annotated[
+    str | None,
+    typer.Option(
+        help="Who runs the jobs: a broker's endpoint, or `archive` (`archive:DIR`) to carry them "
+        "to a machine without a network.",
+        metavar="URL",
+    ),
+]
 RunName = Annotated[
     str, typer.Argument(help="Run id, a unique beginning of one, a path, `latest`.")
 ]
@@ -70,6 +78,7 @@ def run(
     config: Config = None,
     run_dir: Annotated[Path | None, typer.Option(help="The run directory itself.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of every random choice.")] = None,
+    pool: Pool = None,
     as_json: Json = False,
 ) -> None:
     """Optimise a target until its goal, its budget or its plateau; ship what was proved."""
@@ -82,7 +91,7 @@ def run(
         overrides["budget"]["wall_s"] = seconds_of(budget)
     if lanes is not None:
         overrides["scope"]["lanes"] = lanes
-    settings = _settings(config, assign, team=team, seed=seed)
+    settings = _settings(config, assign, team=team, seed=seed, pool=pool)
     chosen = _target(target, device, settings, overrides)
     result, files = asyncio.run(start(settings, chosen, _console(as_json), run_dir))
     _end(result, files, as_json=as_json)
@@ -90,12 +99,16 @@ def run(
 
 @app.command()
 def resume(
-    name: RunName, assign: Assign = None, config: Config = None, as_json: Json = False
+    name: RunName,
+    assign: Assign = None,
+    config: Config = None,
+    pool: Pool = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a run that was cancelled, killed or broke off."""
     from graph.launch import proceed  # noqa: PLC0415 - langgraph takes a second to import
 
-    settings = _settings(config, assign)
+    settings = _settings(config, assign, pool=pool)
     files = _find(settings, name)
     result = asyncio.run(proceed(settings, files, _console(as_json)))
     _end(result, files, as_json=as_json)
@@ -270,10 +283,11 @@ def _settings(
     *,
     team: str | None = None,
     seed: int | None = None,
+    pool: str | None = None,
 ) -> Settings:
-    named = [f"team.name={team}"] if team is not None else []
-    seeded = [f"run.seed={seed}"] if seed is not None else []
-    return load_settings(config or (), (*(assign or ()), *named, *seeded))
+    given = {"team.name": team, "run.seed": seed, "pool.endpoint": pool}
+    named = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return load_settings(config or (), (*(assign or ()), *named))
 
 
 def _target(
@@ -305,7 +319,9 @@ def _end(result: RunResult, files: RunFiles, *, as_json: bool) -> NoReturn:
     else:
         from graph.console import print_result  # noqa: PLC0415 - rich tables
 
-        print_result(Console(), result, str(files.root))
+        facts = files.facts(result.best_attempt) if result.best_attempt else None
+        floors_us = {roof.workload: roof.floor_us for roof in facts.roofline} if facts else {}
+        print_result(Console(), result, str(files.root), floors_us)
     raise typer.Exit(code)
 
 

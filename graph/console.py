@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -95,10 +96,22 @@ class RunConsole:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_result(console: Console, result: RunResult, run_dir: str) -> None:
-    """Print the summary table of a run and where things are."""
+def print_result(
+    console: Console,
+    result: RunResult,
+    run_dir: str,
+    floors_us: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Print the summary table of a run and where things are.
+
+    Args:
+        console: to print on.
+        result: of the run.
+        run_dir: where it lies.
+        floors_us: the least time of each workload at the measured ceilings, where it is known.
+    """
     for decision in result.best:
-        console.print(claim_table(decision, result.best_attempt or ""))
+        console.print(claim_table(decision, result.best_attempt or "", floors_us))
     if not result.best_attempt:
         console.print("no candidate was promoted: the baseline stays")
     elif not result.best:
@@ -115,12 +128,15 @@ def print_result(console: Console, result: RunResult, run_dir: str) -> None:
             console.print(f"{name:>14}  {value}", markup=False, highlight=False, soft_wrap=True)
 
 
-def claim_table(decision: Decision, attempt_id: str) -> Table:
+def claim_table(
+    decision: Decision, attempt_id: str, floors_us: Mapping[str, float] = MappingProxyType({})
+) -> Table:
     """Return the final kernel against one baseline: over W, then workload by workload."""
     table = Table(title=f"{attempt_id} vs {decision.against}", title_justify="left")
     table.add_column("workload", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for heading in ("speed-up", "low", "high", "kernel us", "base us"):
+    floor = ("floor us",) if floors_us else ()
+    for heading in ("speed-up", "low", "high", "kernel us", "base us", *floor):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, comparison in (("over W", decision.overall), *decision.workloads.items()):
         table.add_row(
@@ -131,6 +147,7 @@ def claim_table(decision: Decision, attempt_id: str) -> Table:
             f"{comparison.high:.2f}",
             f"{comparison.candidate_us:.1f}",
             f"{comparison.against_us:.1f}",
+            *([f"{floors_us[name]:.1f}" if name in floors_us else ""] if floor else ()),
         )
     return table
 

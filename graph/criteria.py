@@ -13,7 +13,7 @@ from gpu_runner.jobs import Admitted
 from gpu_runner.message import Message
 from gpu_runner.records import Decision, Verdict
 from graph.ledger import Attempt, AttemptOutcome
-from graph.target import Target
+from graph.target import BEST, Target
 
 Evidence = tuple[str, ...]
 """Ids; empty: the check does not hold."""
@@ -29,6 +29,8 @@ class Ledger(Message):
     admission: Admitted | None = None
     facts: Facts | None = None
     """Of the incumbent."""
+    final: tuple[Decision, ...] = ()
+    """Claims of the incumbent made after it was selected, against every baseline."""
     plateau_events: tuple[str, ...] = ()
     """Keys of the decisions to stop at a plateau."""
 
@@ -39,9 +41,9 @@ class Ledger(Message):
         return found[0] if found else None
 
     def claims(self) -> tuple[Decision, ...]:
-        """Return the incumbent's claims."""
+        """Return the incumbent's claims, the final ones where there are any."""
         best = self.best
-        return best.claims if best else ()
+        return self.final or (best.claims if best else ())
 
 
 def evaluate(plan: Plan, ledger: Ledger) -> tuple[CriterionStatus, ...]:
@@ -55,15 +57,44 @@ def is_complete(statuses: tuple[CriterionStatus, ...]) -> bool:
 
 
 def goal_evidence(target: Target, claims: tuple[Decision, ...]) -> Evidence:
-    """Return the records of the claims that reach the goal: FASTER with a low end high enough."""
-    return tuple(
-        claim.record_id
+    """Return the records of the claims that reach the goal: FASTER with a low end high enough.
+
+    A goal against the best baseline is reached where it is reached against every one.
+    """
+    reached = tuple(
+        claim
         for claim in claims
         if claim.basis == "claim"
-        and claim.against == target.goal.against
         and claim.overall.verdict is Verdict.FASTER
         and claim.overall.low >= target.goal.speedup
     )
+    return _of_all(reached, meant(target, target.goal.against))
+
+
+def meant(target: Target, against: str) -> tuple[str, ...]:
+    """Return the contenders that a name means: `best` stands for every baseline."""
+    if against == BEST:
+        return tuple(baseline.name for baseline in target.baselines)
+    return (against,)
+
+
+def bar(target: Target, claims: tuple[Decision, ...]) -> Decision | None:
+    """Return the claim that decides the goal: against its contender, or the smallest gain of all.
+
+    None where a contender that is meant was not measured.
+    """
+    wanted = meant(target, target.goal.against)
+    against = {claim.against: claim for claim in claims if claim.against in wanted}
+    if set(against) != set(wanted):
+        return None
+    return min(against.values(), key=lambda claim: claim.overall.speedup)
+
+
+def _of_all(claims: tuple[Decision, ...], wanted: tuple[str, ...]) -> Evidence:
+    """Return the records against the contenders wanted; nothing where one of them is missing."""
+    found = tuple(claim for claim in claims if claim.against in wanted)
+    complete = {claim.against for claim in found} == set(wanted)
+    return tuple(claim.record_id for claim in found) if complete else ()
 
 
 def _status(criterion: Criterion, ledger: Ledger) -> CriterionStatus:
@@ -89,11 +120,8 @@ def _correct_over_w(_: ExecutableCheck, ledger: Ledger) -> Evidence:
 
 def _faster_than_baseline(check: ExecutableCheck, ledger: Ledger) -> Evidence:
     name = check.parameter or ledger.target.baselines[0].name
-    return tuple(
-        claim.record_id
-        for claim in ledger.claims()
-        if claim.against == name and claim.overall.verdict is Verdict.FASTER
-    )
+    faster = tuple(c for c in ledger.claims() if c.overall.verdict is Verdict.FASTER)
+    return _of_all(faster, meant(ledger.target, name))
 
 
 def _reaches_goal(_: ExecutableCheck, ledger: Ledger) -> Evidence:

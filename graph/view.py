@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from agents.contexts import PastAttempt, RunView
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.records import Environment
+from graph.devices import is_gpu
 from graph.ledger import Attempt, RunManifest
 from graph.state import RunState
 
@@ -38,10 +39,15 @@ def make_view(manifest: RunManifest, attempts: tuple[Attempt, ...], state: RunSt
 def usable_languages(
     wanted: tuple[Language, ...], environment: Environment
 ) -> tuple[Language, ...]:
-    """Return the languages in scope that the runner has a toolchain for, in order of preference."""
-    return tuple(
-        language for language in wanted if language is not Language.CPP or environment.compiler
-    )
+    """Return the languages in scope that the runner has a toolchain for, in order of preference.
+
+    A worker of a GPU names the compilers it has beside its driver's; CUDA C++ it can always build.
+    """
+    tools = environment.compiler
+    needs = {Language.CPP: bool(tools)}
+    if is_gpu(environment):
+        needs[Language.TRITON] = "triton" in tools
+    return tuple(language for language in wanted if needs.get(language, True))
 
 
 def past_attempts(attempts: Iterable[Attempt], first_baseline: str) -> tuple[PastAttempt, ...]:

@@ -97,12 +97,14 @@ def _ledger(
     """Return what the criteria of the plan are evaluated over."""
     jobs = [job for d in decisions if d.subject == "admission" for job in d.evidence]
     admitted = [outcome for job in jobs if isinstance(outcome := files.outcome(job), Admitted)]
+    result = files.result()
     return criteria.Ledger(
         target=target,
         attempts=attempts,
         incumbent=best.attempt_id if best else "",
         admission=admitted[-1] if admitted else None,
         facts=files.facts(best.attempt_id) if best else None,
+        final=result.best if result else (),
         plateau_events=tuple(
             d.key for d in decisions if d.subject == "plateau" and d.choice == "stop"
         ),

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gpu_runner.facts import Roofline
 from graph.durable import write_bytes
 from graph.ledger import Attempt, AttemptOutcome, RunManifest, RunResult, Tuning
 from graph.report import story
-from graph.report.evidence import gather
+from graph.report.evidence import Evidence, gather
 from graph.report.lineage import lineage_figure
 from graph.report.progress import latency_figure, speedup_figure
 from graph.report.roofline import fraction_figure, roofline_figure
@@ -83,7 +84,9 @@ def _context(
         "attempts": attempts,
         "tuning": tuning,
         "result": result,
+        "is_gpu": target.hardware.device == "cuda",
         "headline": headline,
+        "floors": _floors(evidence),
         "evidence": evidence,
         "counts": story.counts(attempts),
         "promoted": [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED],
@@ -102,6 +105,12 @@ def _context(
         "fraction_figure": fraction_figure(evidence.profiled) if evidence.profiled else "",
         "lineage_figure": lineage_figure(story.lineage(attempts), points) if attempts else "",
     }
+
+
+def _floors(evidence: Evidence) -> dict[str, Roofline]:
+    """Return where the best kernel stands under its roof, by workload."""
+    best = [profiled for profiled in evidence.profiled if profiled.is_best]
+    return {roof.workload: roof for profiled in best for roof in profiled.roofline}
 
 
 def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from gpu_runner.records import Decision
+from graph.criteria import bar, goal_evidence
 from graph.ledger import Attempt, AttemptOutcome, RunManifest, RunResult, Tuning
 from graph.target import Goal
 
@@ -23,6 +24,8 @@ class Headline:
     is_final: bool
     """Measured again after the kernel was selected; otherwise the promotion's own claims."""
     goal: Goal
+    bar: str
+    """The contender that decides the goal; empty: not measured against all that are meant."""
     is_goal_met: bool | None
     """None: not decided, for there is no claim against the goal's contender."""
 
@@ -73,8 +76,8 @@ def headline(
     is_final = result is not None and bool(result.best)
     claims = result.best if result is not None and result.best else (best.claims if best else ())
     by_name = {claim.against: claim for claim in claims}
+    decides = bar(manifest.target, claims)
     goal = manifest.target.goal
-    against_goal = by_name.get(goal.against)
     return Headline(
         attempt=best,
         decisions=tuple(
@@ -84,7 +87,8 @@ def headline(
         ),
         is_final=is_final,
         goal=goal,
-        is_goal_met=None if against_goal is None else against_goal.overall.low >= goal.speedup,
+        bar=decides.against if decides is not None else "",
+        is_goal_met=None if decides is None else bool(goal_evidence(manifest.target, claims)),
     )
 
 

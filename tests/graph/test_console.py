@@ -94,3 +94,14 @@ def test_a_run_without_a_final_claim_says_so(best_attempt, words):
     console, out = plain()
     print_result(console, result(best_attempt=best_attempt), "r")
     assert words in out.getvalue()
+
+
+def test_the_summary_shows_floors_where_they_are_known():
+    told = result(best_attempt="a0001", best=(make_decision(2.0),))
+    console, out = plain()
+    print_result(console, told, "r", {"small": 31.25})
+    assert "floor us" in out.getvalue()
+    assert "31.2" in out.getvalue()
+    console, out = plain()
+    print_result(console, told, "r")
+    assert "floor us" not in out.getvalue()

@@ -4,10 +4,11 @@ import pytest
 
 from agents.replies import CheckRule
 from gpu_runner.facts import Facts, Roofline
-from gpu_runner.records import Verdict
+from gpu_runner.records import Decision, Verdict
 from graph import criteria
 from graph.criteria import Ledger
 from graph.ledger import AttemptOutcome
+from graph.target import Goal
 from tests.graph.builders import (
     make_admitted,
     make_attempt,
@@ -176,3 +177,66 @@ def test_a_plan_is_complete_when_every_criterion_is_met():
     assert criteria.is_complete(criteria.evaluate(make_plan((YES, YES), (YES, YES)), ledger))
     assert not criteria.is_complete(criteria.evaluate(make_plan((YES, YES), (YES, NO)), ledger))
     assert not criteria.is_complete(())
+
+
+# -- a goal against the best baseline ------------------------------------------------------------
+
+AGAINST_BEST = make_target(goal=Goal(speedup=1.2, against="best"))
+
+
+def claims_of(eager: float, compiled: float) -> tuple[Decision, ...]:
+    return (
+        make_decision(eager, record_id="e" * 16),
+        make_decision(compiled, against="torch compile", record_id="c" * 16),
+    )
+
+
+@pytest.mark.parametrize(
+    ("eager", "compiled", "is_met", "bar"),
+    [
+        (2.0, 1.5, True, "torch compile"),
+        (1.5, 2.0, True, "torch eager"),
+        (3.0, 1.1, False, "torch compile"),
+        (1.0, 3.0, False, "torch eager"),
+    ],
+)
+def test_the_best_baseline_is_the_one_with_the_smallest_gain(eager, compiled, is_met, bar):
+    claims = claims_of(eager, compiled)
+    decides = criteria.bar(AGAINST_BEST, claims)
+    assert decides is not None
+    assert decides.against == bar
+    evidence = criteria.goal_evidence(AGAINST_BEST, claims)
+    assert evidence == (("e" * 16, "c" * 16) if is_met else ())
+
+
+def test_the_best_baseline_is_not_known_before_every_one_was_measured():
+    claims = claims_of(2.0, 2.0)[:1]
+    assert criteria.bar(AGAINST_BEST, claims) is None
+    assert criteria.goal_evidence(AGAINST_BEST, claims) == ()
+
+
+def test_other_contenders_say_nothing_of_the_best_baseline():
+    claims = (*claims_of(2.0, 1.5), make_decision(1.01, against="incumbent"))
+    decides = criteria.bar(AGAINST_BEST, claims)
+    assert decides is not None
+    assert decides.against == "torch compile"
+
+
+def test_a_named_goal_has_its_own_bar():
+    decides = criteria.bar(make_target(), claims_of(2.0, 1.1))
+    assert decides is not None
+    assert decides.against == "torch eager"
+
+
+def test_faster_than_the_best_means_faster_than_every_baseline():
+    check = make_check(CheckRule.FASTER_THAN_BASELINE, "best")
+    both = make_ledger(*claims_of(2.0, 1.5), target=AGAINST_BEST)
+    assert criteria.evidence_for(check, both) == ("e" * 16, "c" * 16)
+    one = make_ledger(*claims_of(2.0, 1.0), target=AGAINST_BEST)
+    assert criteria.evidence_for(check, one) == ()
+
+
+def test_final_claims_stand_before_those_of_the_promotion():
+    check = make_check(CheckRule.FASTER_THAN_BASELINE, "best")
+    ledger = make_ledger(make_decision(2.0), target=AGAINST_BEST, final=claims_of(1.6, 1.4))
+    assert criteria.evidence_for(check, ledger) == ("e" * 16, "c" * 16)

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from graph.devices import choose, is_gpu, listed_gpus
-from graph.errors import TargetError
-from graph.settings import PoolSettings
+from graph.devices import choose, is_gpu, listed_gpus, refuse_mismatch
+from graph.errors import SettingsError, TargetError
+from graph.run import begin
+from graph.run_files import RunFiles
+from graph.settings import PoolSettings, load_settings
+from graph.target import Hardware
 from graph.targets import devices_of
-from tests.graph.builders import make_environment
+from tests.graph.builders import make_environment, make_target
+from tests.graph.pool import ScenarioPool
 from tests.graph.processes import scenario_bus
 from tests.graph.test_targets import GOOD
 
@@ -139,3 +143,42 @@ async def test_a_pool_that_is_set_is_asked_for_its_own_machine(machine, target):
 def test_the_devices_of_a_target_are_those_of_its_file(target):
     assert devices_of("softmax") == ("cpu", "cuda")
     assert devices_of(target("cuda")) == ("cuda",)
+
+
+# -- what is refused before a run ----------------------------------------------------------------
+
+
+def test_a_gpu_target_is_refused_where_the_worker_has_no_gpu():
+    target = make_target(hardware=Hardware(device="cuda"))
+    with pytest.raises(TargetError, match=r"the pool's worker is test processor \(x86_64\)"):
+        refuse_mismatch(target, make_environment())
+    refuse_mismatch(target, make_environment(arch="sm_90a"))
+
+
+@pytest.mark.parametrize("arch", ["x86_64", "sm_90a"])
+def test_a_processor_target_runs_beside_a_gpu_as_well(arch):
+    refuse_mismatch(make_target(), make_environment(arch=arch))
+
+
+async def test_a_run_for_a_gpu_does_not_begin_without_one(tmp_path):
+    files = RunFiles(tmp_path / "run")
+    target = make_target(hardware=Hardware(device="cuda"))
+    with pytest.raises(TargetError, match="on a GPU"):
+        await begin(files, target, "playbook", ScenarioPool(), seed=0)
+    assert not files.root.exists()
+
+
+# -- how it is timed -----------------------------------------------------------------------------
+
+
+def test_a_gpu_is_timed_by_plans_of_its_own():
+    bench = load_settings().bench
+    assert bench.on("cpu") is bench
+    assert bench.on("cuda") is bench.cuda
+    assert bench.cuda.claim.sittings >= 5
+    assert bench.cuda.feedback.token_us < bench.feedback.token_us
+
+
+def test_a_claim_on_a_gpu_needs_its_sittings_too():
+    with pytest.raises(SettingsError, match=r"bench\.cuda.*a claim needs 5"):
+        load_settings(assignments=("bench.cuda.claim.sittings=3",))

@@ -201,3 +201,10 @@ def test_clock(seconds, text):
 
 def test_intervals_have_two_digits():
     assert interval_words(FAST) == "1.84x [1.79, 1.90]"
+
+
+def test_the_first_line_says_where_it_is_measured():
+    words = describe(STARTED.model_copy(update={"device": "cuda"}))
+    assert words is not None
+    assert "target softmax on cuda, team playbook" in words
+    assert " on " not in (describe(STARTED) or "")

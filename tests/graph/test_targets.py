@@ -126,6 +126,38 @@ def test_overrides_change_goal_scope_budget_and_hardware(write):
     assert target.hardware.threads == 1
 
 
+def test_a_device_may_have_a_goal_of_its_own(write):
+    text = GOOD.replace(
+        "    arch: sm_90a\n", "    arch: sm_90a\n    goal: {speedup: 3, against: best}\n"
+    )
+    text += "goal: {speedup: 2, against: torch eager}\n"
+    on_gpu = load_target(write(text), "cuda").goal
+    assert (on_gpu.speedup, on_gpu.against) == (3, "best")
+    assert load_target(write(text)).goal.speedup == 2
+
+
+def test_one_source_serves_several_baselines_through_its_constants(write):
+    text = GOOD.replace("    source: |\n", "    source: &text |\n", 1).replace(
+        "  - name: cuda only\n",
+        "  - name: other\n    constants: {MODE: it's, COUNT: 3}\n    source: *text\n"
+        "  - name: cuda only\n",
+    )
+    eager, other = load_target(write(text)).baselines
+    assert other.name == "other"
+    assert other.candidate.sources[0].text == (
+        'MODE = "it\'s"\nCOUNT = 3\n' + eager.candidate.sources[0].text
+    )
+    assert other.candidate.digest != eager.candidate.digest
+
+
+def test_a_constant_is_a_name_and_a_plain_value(write):
+    for constants in ("{no-name: 1}", "{MODE: [1]}"):
+        text = GOOD.replace(
+            "  - name: torch eager\n", f"  - name: torch eager\n    constants: {constants}\n"
+        )
+        assert "baselines[0].constants" in refused(write, text)
+
+
 # -- overrides -----------------------------------------------------------------------------------
 
 
@@ -245,4 +277,7 @@ def test_files_that_are_no_target_are_refused(tmp_path, content):
 def test_every_shipped_target_is_described():
     described = describe_targets()
     assert [one["name"] for one in described] == list(target_names())
-    assert all(one["description"] and "cpu" in one["devices"] for one in described)
+    assert all(one["description"] for one in described)
+    devices = {one["name"]: one["devices"] for one in described}
+    assert devices["softmax"] == "cpu, cuda"
+    assert devices["quantize_per_token"] == "cuda"

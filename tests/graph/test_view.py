@@ -4,6 +4,7 @@ import pytest
 
 from gpu_runner.candidate import Candidate, Language, Source
 from graph.ledger import AttemptOutcome
+from graph.target import Hardware
 from graph.view import difference, make_view, past_attempts, usable_languages
 from tests.builders import make_candidate
 from tests.graph.builders import (
@@ -95,4 +96,24 @@ def test_the_view_of_a_gpu_target_is_of_its_tier():
         update={"hardware": target.hardware.model_copy(update={"device": "cuda", "arch": "sm_90a"})}
     )
     view = make_view(make_manifest(target=gpu), (), make_state())
+    assert (view.tier, view.arch) == ("gpu", "sm_90a")
+
+
+@pytest.mark.parametrize(
+    ("tools", "usable"),
+    [
+        ("nvrtc 13.0.88, triton 3.6.0", (Language.CUDA, Language.TRITON)),
+        ("nvrtc 13.0.88", (Language.CUDA,)),
+        ("", (Language.CUDA,)),
+    ],
+)
+def test_on_a_gpu_triton_is_offered_where_the_worker_has_it(tools, usable):
+    environment = make_environment(arch="sm_90a", compiler=tools)
+    assert usable_languages((Language.CUDA, Language.TRITON), environment) == usable
+
+
+def test_on_a_gpu_the_view_says_tier_and_architecture():
+    target = make_target(hardware=Hardware(device="cuda"))
+    manifest = make_manifest(target=target, environment=make_environment(arch="sm_90a"))
+    view = make_view(manifest, (), make_state())
     assert (view.tier, view.arch) == ("gpu", "sm_90a")

@@ -6,10 +6,10 @@ import pytest
 from graph.ledger import ExitReason
 from graph.report import render
 from graph.report.render import binary_size, commands, duration, sentence
-from graph.target import Budget, Scope, Target
+from graph.target import Budget, Goal, Hardware, Scope, Target
 from tests.graph.report.page import Page
 from tests.graph.synthetic_run import SyntheticRun, whole_run
-from tests.graph.synthetic_target import make_manifest, make_target
+from tests.graph.synthetic_target import make_environment, make_manifest, make_target
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x onerror=a> & {{ 7*7 }}'
 
@@ -287,3 +287,59 @@ def test_sizes(count, shown):
 )
 def test_sentences(text, shown):
     assert sentence(text) == shown
+
+
+# -- on a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def on_gpu(tmp_path_factory):
+    run = whole_run(tmp_path_factory.mktemp("gpu"))
+    run.manifest = make_manifest(
+        target=make_target(
+            hardware=Hardware(device="cuda"), goal=Goal(speedup=1.01, against="best")
+        ),
+        environment=make_environment(
+            machine="NVIDIA H200", arch="sm_90a", kernel="6.1, driver 580, CUDA 13.0",
+            compiler="nvrtc 13.0, triton 3.6", governor="at most SM 1980 MHz", sandbox=(),
+        ),
+    )  # fmt: skip
+    return rendered(run, run.tuning(), run.finish())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "median of one call's device time, cold L2 cache",
+        "device clock",
+        "Device time of one call",
+        "the best baseline (torch",
+        "NVIDIA H200, sm_90a",
+        "Kernel and driver",
+        "at most SM 1980 MHz",
+        "device code and a launch plan",
+        "the rate of its best copy",
+    ],
+)
+def test_a_run_on_a_gpu_is_told_in_a_gpus_words(on_gpu, words):
+    assert words in on_gpu.text
+
+
+def test_a_run_on_a_gpu_says_nothing_of_threads(on_gpu):
+    assert "Threads" not in on_gpu.text
+    assert "thread," not in on_gpu.text
+
+
+def test_every_workload_shows_its_floor_and_how_much_of_it_is_reached(whole):
+    run, _, result, page = whole
+    for roof in run.files.facts(result.best_attempt).roofline:
+        kernel_us = result.best[0].workloads[roof.workload].candidate_us
+        assert f"{100 * roof.floor_us / kernel_us:.0f} %" in page.text
+    assert "Floor: the least time" in page.text
+
+
+def test_a_kernel_that_was_not_profiled_has_no_floor(tmp_path):
+    run = whole_run(tmp_path)
+    for path in (run.files.root / "facts").iterdir():
+        path.unlink()
+    assert "not profiled" in rendered(run, None, run.finish()).text

@@ -227,3 +227,18 @@ _BLANK = Attempt(
     motivation="because",
     outcome=AttemptOutcome.REJECTED,
 )
+
+
+@pytest.mark.parametrize(("share_of_low", "is_met"), [(0.99, True), (1.01, False)])
+def test_a_goal_against_the_best_is_decided_by_the_smallest_gain(run, share_of_low, is_met):
+    claims = {claim.against: claim.overall for claim in run.incumbent.claims}
+    weakest = min((EAGER, COMPILED), key=lambda name: claims[name].speedup)
+    goal = Goal(speedup=claims[weakest].low * share_of_low, against="best")
+    found = story.headline(make_manifest(target=make_target(goal=goal)), attempts_of(run), None)
+    assert (found.bar, found.is_goal_met) == (weakest, is_met)
+
+
+def test_without_claims_nothing_decides_the_goal(short):
+    short.rejected()
+    manifest = make_manifest(target=make_target(goal=Goal(against="best")))
+    assert story.headline(manifest, attempts_of(short), None).bar == ""
