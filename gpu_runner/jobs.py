@@ -72,6 +72,8 @@ class Admit(Job):
     baselines: tuple[Contender, ...] = ()
     """The first one is run over every workload as a trusted implementation."""
     threads: int = Field(default=1, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where the baseline runs."""
 
 
 class Build(Job):

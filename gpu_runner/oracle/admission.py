@@ -66,6 +66,18 @@ class Admission:
     """Planted wrong implementations that the comparison refused."""
 
 
+def is_affordable(problem: Problem, workload: Workload) -> bool:
+    """Return whether the gate can verify this workload in about a second."""
+    operations = problem.required_flops(workload)
+    return elements_of(problem, workload) <= _MOST_ELEMENTS and operations <= _MOST_OPERATIONS
+
+
+def elements_of(problem: Problem, workload: Workload) -> int:
+    """Return the elements of all inputs and outputs of one call."""
+    tensors = (*problem.inputs, *problem.outputs)
+    return sum(int(np.prod(problem.shape(tensor, workload))) for tensor in tensors)
+
+
 def admit(
     problem: Problem,
     workloads: tuple[Workload, ...],
@@ -106,7 +118,7 @@ class _Gate:
         self.oracle = Oracle(problem)
         self._problem = problem
         by_size = sorted(workloads, key=problem.required_bytes)
-        self._workloads = [w for w in by_size if self._is_affordable(w)] or by_size[:1]
+        self._workloads = [w for w in by_size if is_affordable(self._problem, w)] or by_size[:1]
         shown = [w for w in self._workloads if w.visibility == "public"]
         self._public = shown or self._workloads[-1:]
         self._known: dict[tuple[str, int], Case] = {}
@@ -239,7 +251,7 @@ class _Gate:
         Contents(self._problem, workload, _KEY).fill(inputs, call=call, profile=profile)
         expected = self.oracle.expected(workload, inputs)
         case = Case(workload=workload, name=name, inputs=inputs, expected=expected)
-        self._kept += self._elements(workload)
+        self._kept += elements_of(self._problem, workload)
         if self._kept <= _KEPT_ELEMENTS:
             self._known[name, call] = case
         return case
@@ -287,14 +299,6 @@ class _Gate:
     def _ordinary_profile(self, workload: Workload) -> ProfileName:
         covered = self._problem.profiles
         return ProfileName.NORMAL if ProfileName.NORMAL in covered else workload.profile
-
-    def _is_affordable(self, workload: Workload) -> bool:
-        operations = self._problem.required_flops(workload)
-        return self._elements(workload) <= _MOST_ELEMENTS and operations <= _MOST_OPERATIONS
-
-    def _elements(self, workload: Workload) -> int:
-        tensors = (*self._problem.inputs, *self._problem.outputs)
-        return sum(int(np.prod(self._problem.shape(tensor, workload))) for tensor in tensors)
 
     def _is_rounding(self, judgement: Judgement) -> bool:
         """Return whether a difference may be rounding, and not another function."""
