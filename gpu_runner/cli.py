@@ -20,6 +20,7 @@ from gpu_runner import cli_archive
 
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
+    from gpu_runner.records import Environment
 
 _EXECUTOR = "gpu_runner.tasks.execute:execute"
 
@@ -154,8 +155,13 @@ def worker(
     _log_to_stderr()
     plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
+    machine = _fit_device() or environment()
     with signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
-        Worker(endpoint, name, environment(), plan, lock=lock).run(signals)
+        served = Worker(endpoint, name, machine, plan, lock=lock)
+        served.run(signals)
+    if served.quarantine:
+        typer.echo(f"kernelpilot-runner: {served.quarantine}", err=True)
+        raise typer.Exit(Exit.UNSERVED)
 
 
 @app.command()
@@ -221,6 +227,21 @@ def main() -> None:
 
 _OWNER_PATIENCE_S = 15.0
 """How long a worker waits for the end of an earlier one of its name, and of its child."""
+
+
+def _fit_device() -> "Environment | None":
+    """Return what this worker tells of its GPU, or None without one; end where it is unfit."""
+    from gpu_runner.device import health  # noqa: PLC0415 - see above
+    from gpu_runner.device.machine import device_environment  # noqa: PLC0415 - see above
+
+    found = device_environment()
+    if found is not None:
+        try:
+            health.refuse_unhealthy(None, health.read_device(), health.probe_launch())
+        except health.DeviceUnhealthy as error:
+            typer.echo(f"kernelpilot-runner: {error}", err=True)
+            raise typer.Exit(Exit.UNSERVED) from error
+    return found
 
 
 def _read_job(path: Path) -> "AnyJob":

@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from gpu_runner.device.machine import PROBE, DeviceState, nvml, states_by_uuid
-from gpu_runner.errors import RunnerError
+from gpu_runner.errors import RunnerError, SubjectFailed
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import Message
 
@@ -174,6 +174,25 @@ class HealthWatch:
         state = read_device(self._uuid).state
         after = Reading(state=state, xids=self._events.take())
         refuse_unhealthy(self.before, after, probe_launch() if is_suspicious else None)
+
+
+@contextmanager
+def healthy_device(uuid: str = "") -> Iterator[HealthWatch]:
+    """Watch a device while something is measured on it.
+
+    Where a kernel faulted or hung, a fresh process has to show that the device still works before
+    the candidate is blamed.
+
+    Raises:
+        DeviceUnhealthy: instead of the candidate's failure where the device is the cause.
+    """
+    with HealthWatch(uuid) as watch:
+        try:
+            yield watch
+        except SubjectFailed:
+            watch.refuse_unhealthy(is_suspicious=True)
+            raise
+        watch.refuse_unhealthy()
 
 
 class _XidEvents:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpu_runner.device import ncu
 from gpu_runner.host import machine as host_machine
 from gpu_runner.message import Message
 from gpu_runner.records import Environment
@@ -312,6 +313,8 @@ def _kernel_line(facts: DeviceFacts) -> str:
 
 def _tools_line() -> str:
     found = {name: _version_of(package) for name, package in _PACKAGES.items()}
+    tool = ncu.capability()
+    found["ncu"] = "" if tool.refusal else tool.version
     return ", ".join(f"{name} {version}" for name, version in found.items() if version)
 
 

@@ -204,7 +204,8 @@ def main(arguments: Sequence[str]) -> int:
     except DriverFailed as error:
         sys.stderr.write(f"replay: {error}\n")
         return EXIT_CUDA
-    except (OSError, ValidationError, ValueError, RunnerError, ImportError) as error:
+    except (OSError, ValidationError, ValueError, RunnerError, RuntimeError) as error:
+        # The bindings answer a missing driver with a RuntimeError.
         sys.stderr.write(f"replay: {error}\n")
         return EXIT_FILES
     if played is not None:

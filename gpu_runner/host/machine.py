@@ -81,9 +81,12 @@ def pick_cpus(threads: int) -> tuple[frozenset[int], frozenset[int]]:
 
 
 def doctor_lines() -> tuple[Diagnosis, ...]:
-    """Return what the processor tier has and lacks here."""
+    """Return what both tiers have and lack here."""
+    from gpu_runner.device.doctor import device_lines  # noqa: PLC0415 - it builds on this module
+
     layers = tuple(_of_layer(layer) for layer in sandbox.probe())
-    return (*_compilers(), *layers, _torch(), _pressure(), _counters(), _governor())
+    processor = (*_compilers(), *layers, _torch(), _pressure(), _counters(), _governor())
+    return (*processor, *device_lines())
 
 
 def _of_layer(layer: sandbox.Layer) -> Diagnosis:

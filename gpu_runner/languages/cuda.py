@@ -50,7 +50,7 @@ _SMI_TIMEOUT_S = 10.0
 
 ALLOWED_FLAGS = re.compile(
     r"--gpu-architecture=sm_(?:80|90a|100a)"
-    r"|--use_fast_math|--extra-device-vectorization|--restrict"
+    r"|--use_fast_math|--extra-device-vectorization|--restrict|--generate-line-info"
     r"|--(?:ftz|fmad|prec-div|prec-sqrt)=(?:true|false)"
     r"|--maxrregcount=\d{1,3}"
 )

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner.candidate import Language
+from gpu_runner.device.health import DeviceUnhealthy, unserved
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.facts import Facts, Roofline
 from gpu_runner.jobs import Profile, Profiled, Unserved
@@ -20,6 +20,7 @@ from gpu_runner.problem import Workload
 from gpu_runner.profiling.counters import Counts, counting, frozen_descendants
 from gpu_runner.profiling.roofline import ceilings, place_below
 from gpu_runner.profiling.static import StaticFacts, static_facts
+from gpu_runner.tasks.device_profile import GPU_LANGUAGES, device_profile
 from gpu_runner.tasks.sides import POISONS, Place, Side, build_for, slots_within
 
 MOST_WORKLOADS = 8
@@ -30,7 +31,6 @@ _SAMPLE_S = 0.1
 _LEAST_SAMPLES = 3
 _WARMUPS = 2
 _COUNTED_TOKENS = 3
-_GPU = frozenset({Language.CUDA, Language.TRITON})
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,11 @@ def profile(job: Profile, *, workspace: Path) -> Profiled | Unserved:
         SubjectFailed: the candidate does not build, load or run.
         ToolchainMissing: nothing here can build this language.
     """
-    if job.candidate.language in _GPU:
-        return Unserved(
-            job_id=job.job_id,
-            cause="no_tool",
-            message=f"{job.candidate.language} candidates are profiled on a GPU worker; this one "
-            "serves processors",
-            is_retryable=False,
-        )
+    if job.candidate.language in GPU_LANGUAGES:
+        try:
+            return device_profile(job, workspace=workspace)
+        except DeviceUnhealthy as error:
+            return unserved(job.job_id, error)
     started = time.monotonic()
     artefact = build_for(job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s)
     public = [w for w in job.workloads if w.visibility == "public"][:MOST_WORKLOADS]

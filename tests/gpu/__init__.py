@@ -1,0 +1,1 @@
+"""Tests and programs that need a CUDA device."""
