@@ -8,7 +8,6 @@ kernel does to this process (an illegal access, an endless loop) ends with the p
 import json
 import sys
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,10 +52,7 @@ class Launcher:
         self._workspace_bytes = 0
         self._cubins: dict[str, bytes] = {}
         self._uses_state = False
-
-    @cached_property
-    def _stopwatch(self) -> Stopwatch:
-        return Stopwatch()
+        self._stopwatch = Stopwatch()
 
     def load(self, message: Message) -> Message:
         """Lower the plans for every workload and load the cubins."""

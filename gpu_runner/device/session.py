@@ -243,11 +243,14 @@ class DeviceSide:
 
     def wait_ready(self) -> None:
         """Return when memory is mapped and everything is loaded."""
-        for _ in ("open", "load"):
-            try:
-                self._process.answer(_START_S)
-            except ProcessFailed as error:
-                self._blame(error)
+        try:
+            self._process.answer(_START_S)
+        except ProcessFailed as error:
+            self._own_up(error)
+        try:
+            self._process.answer(_START_S)
+        except ProcessFailed as error:
+            self._blame(error)
 
     def run(self, place: int, slot: int) -> None:
         """Do one slot.
@@ -283,7 +286,11 @@ class DeviceSide:
             meaning = _MEANINGS.get(error.name, "see the CUDA driver's error list")
             msg = f"{error}: {meaning}" if is_kernel else str(error)
             raise SubjectFailed(Reason.CRASHED, msg, error.log_tail) from error
-        msg = f"a launcher failed ({error.name}): {error}; {error.log_tail[-2000:]}"
+        self._own_up(error)
+
+    def _own_up(self, error: ProcessFailed) -> NoReturn:
+        role = self._process.role
+        msg = f"a {role} failed ({error.name}): {error}; {error.log_tail[-2000:]}"
         raise DeviceTrouble(msg) from error
 
 

@@ -45,19 +45,19 @@ _PTX: Final = r"""
 .visible .entry sweep(.param .u64 from, .param .u64 bytes)
 {
     .reg .u64 %a, %n, %i, %step, %p;
-    .reg .u32 %x, %y, %z, %w, %sum, %tid, %ctaid, %ntid, %nctaid;
+    .reg .u32 %x, %y, %z, %w, %sum, %r_tid, %r_ctaid, %r_ntid, %r_nctaid;
     .reg .pred %done, %odd;
     ld.param.u64 %a, [from];
     ld.param.u64 %n, [bytes];
     cvta.to.global.u64 %a, %a;
-    mov.u32 %tid, %tid.x;
-    mov.u32 %ctaid, %ctaid.x;
-    mov.u32 %ntid, %ntid.x;
-    mov.u32 %nctaid, %nctaid.x;
-    mad.lo.u32 %tid, %ctaid, %ntid, %tid;
-    mul.wide.u32 %i, %tid, 16;
-    mul.lo.u32 %ntid, %ntid, %nctaid;
-    mul.wide.u32 %step, %ntid, 16;
+    mov.u32 %r_tid, %tid.x;
+    mov.u32 %r_ctaid, %ctaid.x;
+    mov.u32 %r_ntid, %ntid.x;
+    mov.u32 %r_nctaid, %nctaid.x;
+    mad.lo.u32 %r_tid, %r_ctaid, %r_ntid, %r_tid;
+    mul.wide.u32 %i, %r_tid, 16;
+    mul.lo.u32 %r_ntid, %r_ntid, %r_nctaid;
+    mul.wide.u32 %step, %r_ntid, 16;
     mov.u32 %sum, 0;
 again:
     setp.ge.u64 %done, %i, %n;
