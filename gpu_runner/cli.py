@@ -140,6 +140,7 @@ def worker(
 
     SIGUSR1 drains: the job in hand is finished, no other is taken, then the worker ends.
     """
+    from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - see above
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - see above
     from gpu_runner.host.machine import environment  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import (  # noqa: PLC0415 - see above
@@ -156,7 +157,10 @@ def worker(
     plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
     machine = _fit_device() or environment()
-    with signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals:
+    with (
+        signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
+        zygote(plan.workspace),
+    ):
         served = Worker(endpoint, name, machine, plan, lock=lock)
         served.run(signals)
     if served.quarantine:

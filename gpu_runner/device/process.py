@@ -1,6 +1,7 @@
 """A device process as the supervisor holds it: started, asked, and ended for sure."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -19,15 +20,12 @@ from gpu_runner.device.channel import (
     Message,
     connected,
 )
-from gpu_runner.device.zygote import ROLES
+from gpu_runner.device.zygote import ROLES, connect
 from gpu_runner.errors import RunnerError
 
-ZYGOTE_SOCKET: Final = "zygote.sock"
-"""Beside the jobs' workspace; there while the worker's zygote listens."""
 _LOG_BYTES: Final = 8192
 _CONNECT_S: Final = 10.0
 _END_S: Final = 5.0
-_LONGEST_SOCKET_PATH: Final = 100
 
 
 class ProcessFailed(RunnerError):
@@ -57,6 +55,7 @@ class DeviceProcess:
         self._channel, theirs = connected()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._child: subprocess.Popen[bytes] | None = None
+        self._lifeline: Channel | None = None
         self._pidfd = -1
         with theirs:
             if not self._is_forked(theirs, workspace):
@@ -132,27 +131,35 @@ class DeviceProcess:
     def close(self) -> None:
         """Hang up, and kill what does not end by itself; its context goes with it."""
         self._channel.close()
-        if self._child is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._child.wait(_END_S)
+        self._await_end()
         self._kill()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
         self._log.close()
 
+    def _await_end(self) -> None:
+        if self._child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_END_S)
+        elif self._pidfd >= 0:
+            select.select([self._pidfd], [], [], _END_S)
+
     def _raise_last_words(self) -> None:
         self.answer(1.0)
         raise ProcessFailed("gone", "ended", "the process hung up", self._log_tail())
 
     def _kill(self) -> None:
+        """End the process, also one that waits for a kernel; return when it has ended."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        elif self._pidfd >= 0:
-            # The kernel reaps the zygote's children: their pids may be another's by now.
+        elif self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            select.select([self._pidfd], [], [], _END_S)
 
     def _log_tail(self) -> str:
         self._log.flush()
@@ -162,19 +169,17 @@ class DeviceProcess:
 
     def _is_forked(self, theirs: socket.socket, workspace: Path) -> bool:
         """Ask the zygote for a child; False where there is none."""
-        path = workspace / ZYGOTE_SOCKET
-        if not path.exists() or len(str(path)) > _LONGEST_SOCKET_PATH:
+        end = connect(workspace, _CONNECT_S)
+        if end is None:
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as end:
-            end.settimeout(_CONNECT_S)
-            try:
-                end.connect(str(path))
-                request = Channel(end)
-                request.send({"role": self.role}, (theirs.fileno(), self._log.fileno()))
-                message, _ = request.receive(_CONNECT_S)
-            except (OSError, ChannelClosed, ChannelTimedOut):
-                return False
-        self._pidfd = os.pidfd_open(int(message["pid"]))
+        lifeline = Channel(end)
+        try:
+            lifeline.send({"role": self.role}, (theirs.fileno(), self._log.fileno()))
+            _, (self._pidfd,) = lifeline.receive(_CONNECT_S)
+        except (ChannelClosed, ChannelTimedOut, ValueError):
+            lifeline.close()
+            return False
+        self._lifeline = lifeline
         return True
 
     def _start(self, theirs: socket.socket) -> None:

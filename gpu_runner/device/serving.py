@@ -19,6 +19,7 @@ from gpu_runner.device.driver import DriverFailed
 from gpu_runner.device.placement import Mode, Placement, place
 from gpu_runner.errors import PlanError, RunnerError
 from gpu_runner.problem import Problem, Workload
+from gpu_runner.process_tree import die_with_parent
 
 _DESCRIPTORS_A_MESSAGE: Final = 200
 _MOST_CHARACTERS: Final = 4000
@@ -79,6 +80,7 @@ def serve(
         The exit code: 0 where the supervisor hung up, 1 after a failure.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(os.getppid())
     channel = Channel(socket.socket(fileno=descriptor))
     handlers: dict[str, Handler] = {}
     while True:
