@@ -20,6 +20,7 @@ async def admit(state: RunState, runtime: Runtime[Services]) -> Update:
             workloads=target.workloads,
             baselines=target.baselines,
             threads=target.hardware.threads,
+            device=target.hardware.device,
         )
         outcome = await services.run(job, state, phase="final")
         if isinstance(outcome, Admitted):
