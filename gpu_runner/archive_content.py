@@ -16,6 +16,7 @@ _ENVIRONMENT = "environment.json"
 _JOBS = "jobs/"
 _OUTCOMES = "outcomes/"
 _SUFFIX = ".json"
+_ORDER = ("admit", "build", "check", "sanitize", "bench", "profile")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class JobArchive:
     kernelpilot: str
     """Version of the program that wrote them."""
     jobs: tuple[AnyJob, ...]
-    """In order of their ids."""
+    """In the order to run them: what is quick and may refuse a candidate first."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def read_jobs(path: Path) -> JobArchive:
         _job(path, _id_of(path, name, _JOBS), content, by)
         for name, content in archive.members.items()
     )
-    return JobArchive(archive.manifest.origin, by, jobs)
+    ordered = sorted(jobs, key=lambda job: (_ORDER.index(job.kind), job.job_id))
+    return JobArchive(archive.manifest.origin, by, tuple(ordered))
 
 
 def write_results(

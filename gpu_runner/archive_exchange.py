@@ -210,6 +210,7 @@ def _is_better(result: Spooled, here: Spooled | None) -> bool:
 
 def _not_this_job(job_id: str, place: Path) -> ArchiveError:
     return ArchiveError(
-        f"the outcome of {job_id} in {place} is of another job of this id: "
-        "its candidate, shapes or plan differ; results go back to where their jobs came from"
+        f"the outcome of {job_id} in {place} is of another job of this id: its candidate, shapes "
+        "or plan differ, or another version of kernelpilot ran it; results go back to where their "
+        "jobs came from, with one version on both ends"
     )

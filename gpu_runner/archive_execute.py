@@ -106,8 +106,8 @@ class ArchiveRun:
             before = self._spool.find(job.job_id)
             if before is not None and before.spec_digest != digest_of(job):
                 msg = (
-                    f"{self._plan.workspace} has an outcome of another job {job.job_id}; "
-                    "nothing was run: name another --workspace"
+                    f"{self._plan.workspace} has an outcome of another job {job.job_id}, "
+                    "or one of another version; nothing was run: name another --workspace"
                 )
                 raise ArchiveError(msg)
 
@@ -171,15 +171,17 @@ class ArchiveRun:
 
 
 def _words(outcome: AnyOutcome) -> str:
+    """Return an outcome in one line."""
     match outcome.kind:
         case "rejected":
-            return f"rejected ({outcome.stage}, {outcome.reason}): {outcome.message}"
+            text = f"rejected ({outcome.stage}, {outcome.reason}): {outcome.message}"
         case "unserved":
-            return f"unserved ({outcome.cause}): {outcome.message}"
+            text = f"unserved ({outcome.cause}): {outcome.message}"
         case "unfit":
-            return f"unfit target: {outcome.message}"
+            text = f"unfit target: {outcome.message}"
         case _:
-            return outcome.kind
+            text = outcome.kind
+    return text.partition("\n")[0]
 
 
 def make_folder(folder: Path) -> Path:

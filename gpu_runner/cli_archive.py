@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import signal
 from enum import IntEnum
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from gpu_runner.archive_execute import Executed
 
 _EXECUTOR = "gpu_runner.tasks.execute:execute"
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+"""For a login or a scheduler that gives none: a compiler finds its linker by it."""
 _OWNER = "execute"
 _OWNER_PATIENCE_S = 15.0
 """How long to wait for the end of an earlier process here, and of its child."""
@@ -81,6 +84,7 @@ def execute(
     results = output or archive.with_suffix(".results.zip")
     if results.resolve() == archive.resolve():
         raise typer.BadParameter(f"{results} holds the jobs; results need a file of their own")
+    os.environ.setdefault("PATH", _PATH)
     adopt_orphans()
     lock = Spool(folder).lock(_OWNER, patience_s=_OWNER_PATIENCE_S)
     plan = ExecutionPlan(workspace=folder, executor=executor, grace_s=grace_s)

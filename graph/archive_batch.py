@@ -76,7 +76,8 @@ class Batch(Message):
                 try:
                     judgement = self._judge(exchange, records, trial, number, rival)
                 except EvaluationError as error:
-                    notes.append(f"{label} vs {trial.against.name}: {error}")
+                    why = str(error).partition("\n")[0]
+                    notes.append(f"{label} vs {trial.against.name}: {why}")
                 else:
                     judgements.append(judgement)
             found[label] = tuple(judgements)

@@ -94,7 +94,7 @@ def export(
         "jobs": {job.job_id: job.kind for job in jobs},
     }
     words = (
-        f"{archive}: {len(jobs)} jobs of {origin.name}, {told['bytes']} bytes\n"
+        f"{archive}: {_counted(len(jobs), 'job')} of {origin.name}, {told['bytes']} bytes\n"
         f"on the other machine: kernelpilot-runner execute {archive.name}"
     )
     typer.echo(json.dumps(told) if as_json else words)
@@ -145,13 +145,14 @@ def _told(origin: "Origin", brought: "Imported") -> tuple[dict[str, Any], str]:
         "machine": brought.environment.machine,
     }
     head = (
-        f"{origin.name}: {len(brought.new)} new outcomes from {brought.environment.machine}, "
-        f"{brought.known} were here before, {brought.waiting} jobs still wait"
+        f"{origin.name}: {_counted(len(brought.new), 'new outcome')} from "
+        f"{brought.environment.machine}, {brought.known} known before; "
+        f"still waiting: {_counted(brought.waiting, 'job')}"
     )
     lines = [head]
     if brought.machine_before:
         lines.append(f"note: earlier results are from another machine: {brought.machine_before}")
-    lines += [f"unserved {job_id}: {message}" for job_id, message in told["unserved"].items()]
+    lines += [f"unserved {one.job_id}: {_first_line(one.message)}" for one in brought.unserved]
     batch = read_batch(origin.exchange.folder)
     if batch is not None:
         verdict = batch.judge(origin.exchange, origin.exchange.folder / "records")
@@ -160,6 +161,15 @@ def _told(origin: "Origin", brought: "Imported") -> tuple[dict[str, Any], str]:
     else:
         lines.append(f"`kernelpilot resume {origin.run or 'RUN'}` goes on")
     return told, "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return `1 job`, `2 jobs`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0]
 
 
 def main() -> None:
