@@ -1,43 +1,66 @@
 """Triton: `@triton.jit` kernels to cubins ahead of time, for an architecture; no device needed.
 
 Parameter types follow from the launch plan: a tensor argument is a pointer to its elements, an axis
-an int64, a scalar an fp64 or int64, `workspace` a byte pointer. What the plan does not pass must be
-a `tl.constexpr` with a default. Warps are the threads of the block over 32, and must be constant.
+an int64, a scalar an fp64 or int64, `workspace` and slices of it byte pointers, a `Value` what its
+type says. What the plan does not pass must be a `tl.constexpr`, with a value in the launch's
+`constants` or a default. Warps are the threads of the block over 32. The sandbox gives PTX; it is
+assembled here, in a step that executes nothing of the candidate's.
 """
 
+import functools
 import importlib.metadata
 import json
+import re
+import stat
+import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gpu_runner.candidate import Candidate, Launch
+from pydantic import Field, TypeAdapter, ValidationError
+
+from gpu_runner.candidate import Candidate
+from gpu_runner.device.kernel_index import CompiledKernel, write_index
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.expression import ExpressionError, evaluate
 from gpu_runner.jobs import Reason
-from gpu_runner.languages import cuda, triton_compile
-from gpu_runner.languages.artefact import ENTRY_FILES, Artefact, BuildRefused
+from gpu_runner.languages import cuda, ptx, triton_compile
+from gpu_runner.languages.artefact import Artefact, BuildRefused
 from gpu_runner.languages.cache import Made, cached_build, identity_of, remove_tree
+from gpu_runner.languages.cuda_compile import package_folder
+from gpu_runner.languages.device_code import (
+    Unit,
+    kernels_in,
+    ptxas_counters,
+    refuse_forbidden,
+    refuse_plans,
+)
 from gpu_runner.languages.toolchain import (
     SOURCE_FOLDER,
     Deadline,
+    first_error,
     run_tool,
     shortened,
     write_sources,
 )
-from gpu_runner.problem import DType, Problem
+from gpu_runner.languages.triton_variants import Variant, Wanted, wanted
+from gpu_runner.message import Message
+from gpu_runner.problem import Problem
 
-POINTERS = {
-    DType.FLOAT64: "*fp64",
-    DType.FLOAT32: "*fp32",
-    DType.FLOAT16: "*fp16",
-    DType.BFLOAT16: "*bf16",
-    DType.INT64: "*i64",
-    DType.INT32: "*i32",
-    DType.INT8: "*i8",
-    DType.UINT8: "*u8",
-    DType.BOOL: "*u8",
-}
-_WARP = 32
+_BLACKWELL = 100
+_MOST_HIDDEN = 2
+_MOST_TEXT_BYTES = 64 << 20
+_VERSION_TIMEOUT_S = 30.0
+
+
+class _Facts(Message):
+    """What the compiling program says of one variant; untrusted."""
+
+    shared_bytes: int = Field(ge=0)
+    scratch_bytes: int = Field(ge=0)
+
+
+_FACTS = TypeAdapter(dict[str, _Facts])
 
 
 def missing() -> str | None:
@@ -45,13 +68,6 @@ def missing() -> str | None:
     if _version() is not None:
         return None
     return "triton is not installed; pip install triton (it compiles without a GPU)"
-
-
-def _version() -> str | None:
-    try:
-        return importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def build_triton(
@@ -70,79 +86,21 @@ def build_triton(
     reason = missing()
     if reason is not None:
         raise ToolchainMissing(reason)
-    refusal = _refuse(candidate)
+    refusal = _refuse(candidate) or refuse_plans(problem, candidate)
     if refusal is not None:
         return refusal
-    requests = kernel_requests(problem, candidate)
-    if isinstance(requests, BuildRefused):
-        return requests
     arch = cuda.requested_arch(candidate)
+    assembler = _assembler(arch)
     identity = identity_of(
         problem,
         candidate,
-        compiler=f"triton {_version()}",
+        compiler=f"triton {_version()}, ptxas {_assembler_version(assembler)}",
         flags=candidate.flags,
         machine=arch,
         is_trusted=is_trusted,
     )
-    deadline = Deadline(timeout_s)
-    return cached_build(
-        cache,
-        identity,
-        candidate,
-        lambda scratch: _make(candidate, requests, arch, scratch, deadline),
-    )
-
-
-def kernel_requests(
-    problem: Problem, candidate: Candidate
-) -> dict[str, dict[str, object]] | BuildRefused:
-    """Return types of the passed parameters, in order, and the warps of every planned kernel."""
-    types: dict[str, str] = {
-        **{t.name: POINTERS[t.dtype] for t in (*problem.inputs, *problem.outputs)},
-        **{axis.name: "i64" for axis in problem.axes},
-        **{s.name: "i64" if s.kind == "int" else "fp64" for s in problem.scalars},
-        "workspace": "*u8",
-    }
-    requests: dict[str, dict[str, object]] = {}
-    for launch in (launch for plan in candidate.plans for launch in plan.launches):
-        unknown = [name for name in launch.arguments if name not in types]
-        if unknown:
-            return _mismatch(
-                f"the launch of {launch.kernel!r} passes {unknown[0]!r}, which is no tensor, axis "
-                f"or scalar of the problem; known: {sorted(types)}"
-            )
-        warps = _warps(launch)
-        if warps is None:
-            return _mismatch(
-                f"the block of {launch.kernel!r} must be constants that multiply to a power of "
-                f"two of at least {_WARP} threads: triton fixes the warps when it compiles"
-            )
-        request: dict[str, object] = {
-            "types": [types[name] for name in launch.arguments],
-            "warps": warps,
-        }
-        if requests.setdefault(launch.kernel, request) != request:
-            return _mismatch(
-                f"two launches of {launch.kernel!r} differ in argument types or block; give the "
-                "second one a kernel of its own name"
-            )
-    return requests
-
-
-def _warps(launch: Launch) -> int | None:
-    try:
-        threads = 1
-        for extent in launch.block:
-            threads *= evaluate(extent, {})
-    except ExpressionError:
-        return None
-    warps, rest = divmod(threads, _WARP)
-    return warps if rest == 0 and warps > 0 and warps & (warps - 1) == 0 else None
-
-
-def _mismatch(message: str) -> BuildRefused:
-    return BuildRefused(reason=Reason.LANGUAGE_MISMATCH, message=message)
+    job = _Job(problem, candidate, arch, assembler, Deadline(timeout_s))
+    return cached_build(cache, identity, candidate, job.make)
 
 
 def _refuse(candidate: Candidate) -> BuildRefused | None:
@@ -161,41 +119,204 @@ def _refuse(candidate: Candidate) -> BuildRefused | None:
     return None
 
 
-def _make(
-    candidate: Candidate,
-    requests: dict[str, dict[str, object]],
-    arch: str,
-    scratch: Path,
-    deadline: Deadline,
-) -> Made | BuildRefused:
-    folder, work = scratch / SOURCE_FOLDER, scratch / "work"
-    folder.mkdir()
-    work.mkdir()
-    write_sources(candidate, folder)
-    unit = next(s.path for s in candidate.sources if PurePosixPath(s.path).suffix == ".py")
-    program = Path(triton_compile.__file__)
-    argv = [sys.executable, "-I", "-B", str(program), unit, str(work), arch, json.dumps(requests)]
-    finished = run_tool(
-        argv,
-        cwd=folder,
-        writable=work,
-        deadline=deadline,
-        readable=(Path(sys.prefix), Path(sys.base_prefix), program, folder),
-        environment={"TRITON_CACHE_DIR": str(work / "cache")},
-    )
-    if finished.returncode is None:
-        return deadline.refusal()
-    log = shortened(finished.output, folder, scratch)
-    entry = work / ENTRY_FILES[candidate.language]
-    if finished.returncode != 0 or not entry.is_file():
-        lines = [line for line in log.splitlines() if line.strip()]
-        return BuildRefused(
-            reason=Reason.COMPILE_FAILED,
-            message=f"triton failed: {lines[-1][:300] if lines else finished.returncode}",
-            log_tail=log,
+@dataclass(frozen=True)
+class _Job:
+    """One build: the sandboxed lowering, then a kernel after the other."""
+
+    problem: Problem
+    candidate: Candidate
+    arch: str
+    assembler: Path
+    deadline: Deadline
+
+    def make(self, scratch: Path) -> Made | BuildRefused:
+        """Fill the artefact."""
+        compilations = wanted(self.problem, self.candidate)
+        work = scratch / "work"
+        work.mkdir()
+        log = self._lower(compilations, scratch, work)
+        if isinstance(log, BuildRefused):
+            return log
+        facts = _facts(work, compilations.variants)
+        if isinstance(facts, BuildRefused):
+            return facts
+        kernels: dict[str, CompiledKernel] = {}
+        counters: dict[str, float] = {}
+        for name, variant in compilations.variants.items():
+            unit = self._assemble(name, scratch, work)
+            if isinstance(unit, BuildRefused):
+                return unit
+            kernel = _described(name, variant, unit, facts[name])
+            if isinstance(kernel, BuildRefused):
+                return kernel
+            kernels[name] = kernel
+            counters |= _renamed(unit, kernel.symbol, name)
+            counters[f"{name}.shared_bytes"] = float(kernel.shared_bytes)
+        remove_tree(work)
+        index = {key: kernels[name] for key, name in compilations.launches.items()}
+        refusal = refuse_plans(self.problem, self.candidate, index)
+        if refusal is not None:
+            return refusal
+        write_index(scratch, index)
+        return Made(log_tail=log, seconds=self.deadline.elapsed_s, counters=counters)
+
+    def _lower(self, compilations: Wanted, scratch: Path, work: Path) -> str | BuildRefused:
+        """Run the candidate's module and triton in the sandbox; return the log."""
+        folder = scratch / SOURCE_FOLDER
+        folder.mkdir()
+        write_sources(self.candidate, folder)
+        paths = (source.path for source in self.candidate.sources)
+        unit = next(path for path in paths if PurePosixPath(path).suffix == ".py")
+        program = Path(triton_compile.__file__)
+        finished = run_tool(
+            [
+                *(sys.executable, "-I", "-B", str(program), unit, str(work), self.arch),
+                json.dumps(compilations.requests),
+            ],
+            cwd=folder,
+            writable=work,
+            deadline=self.deadline,
+            readable=(Path(sys.prefix), Path(sys.base_prefix), program, folder),
+            environment={"TRITON_CACHE_DIR": str(work / "cache")},
         )
-    counters = triton_compile.counters_in(entry.read_bytes())
-    for file in (entry, *work.glob("*.cubin")):
-        file.rename(scratch / file.name)
-    remove_tree(work)
-    return Made(log_tail=log, seconds=deadline.elapsed_s, counters=counters)
+        if finished.returncode is None:
+            return self.deadline.refusal()
+        log = shortened(finished.output, folder, scratch)
+        if finished.returncode != 0:
+            lines = [line for line in log.splitlines() if line.strip()]
+            return _failed(
+                f"triton failed: {lines[-1][:300] if lines else finished.returncode}", log
+            )
+        return log
+
+    def _assemble(self, name: str, scratch: Path, work: Path) -> Unit | BuildRefused:
+        """Turn the PTX of one variant into its cubin, unless it says what it may not."""
+        text = _regular_text(work / f"{name}.ptx")
+        if text is None:
+            return _failed(f"triton left no PTX of {name!r}; a module only defines kernels")
+        refusal = refuse_forbidden(text, f"the kernel {name!r}")
+        if refusal is not None:
+            return refusal
+        source, target = scratch / f"{name}.ptx", scratch / f"{name}.cubin"
+        source.write_text(text)
+        finished = run_tool(
+            [
+                *(str(self.assembler), "-v", "-lineinfo", f"--gpu-name={self.arch}"),
+                *(source.name, "-o", target.name),
+            ],
+            cwd=scratch,
+            writable=scratch,
+            deadline=self.deadline,
+            readable=(Path(sys.prefix),),
+        )
+        if finished.returncode is None:
+            return self.deadline.refusal()
+        if finished.returncode != 0:
+            log = shortened(finished.output, scratch)
+            return _failed(f"ptxas failed on {name!r}: {first_error(log)}", log)
+        return Unit(
+            cubin=target.name,
+            binary=target.read_bytes(),
+            text=text,
+            counters=ptxas_counters(finished.output),
+        )
+
+
+def _described(
+    name: str, variant: Variant, unit: Unit, facts: _Facts
+) -> CompiledKernel | BuildRefused:
+    found = kernels_in(unit)
+    if isinstance(found, BuildRefused):
+        return found
+    if len(found) != 1:
+        return _failed(f"{name!r} became the kernels {sorted(found)}; exactly one was expected")
+    (kernel,) = found.values()
+    hidden = len(kernel.parameters) - len(variant.types)
+    if not 0 <= hidden <= _MOST_HIDDEN:
+        return _failed(
+            f"{name!r} was compiled to {len(kernel.parameters)} parameters for "
+            f"{len(variant.types)} arguments"
+        )
+    return kernel.model_copy(
+        update={
+            "shared_bytes": facts.shared_bytes,
+            "is_dynamic_shared": True,
+            "hidden": hidden,
+            "scratch_bytes": facts.scratch_bytes,
+            "threads": variant.threads,
+        }
+    )
+
+
+def _renamed(unit: Unit, symbol: str, name: str) -> dict[str, float]:
+    """Return the counters of a variant by its own name: symbols repeat across variants."""
+    counters = {**unit.counters, **ptx.cache_hints(unit.text)}
+    prefix = f"{symbol}."
+    return {
+        f"{name}.{key.removeprefix(prefix)}": value
+        for key, value in counters.items()
+        if key.startswith(prefix)
+    }
+
+
+def _facts(work: Path, variants: Mapping[str, Variant]) -> dict[str, _Facts] | BuildRefused:
+    text = _regular_text(work / triton_compile.FACTS_FILE)
+    try:
+        facts = _FACTS.validate_json(text or "")
+    except ValidationError:
+        facts = {}
+    if set(facts) != set(variants):
+        return _failed("the module ended the compiler before it was done; only define kernels")
+    return facts
+
+
+def _regular_text(path: Path) -> str | None:
+    """Return a file's text unless the candidate's module put something else in its place."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_TEXT_BYTES:
+        return None
+    return path.read_text(errors="replace")
+
+
+def _failed(message: str, log: str = "") -> BuildRefused:
+    return BuildRefused(reason=Reason.COMPILE_FAILED, message=message, log_tail=log)
+
+
+def _mismatch(message: str) -> BuildRefused:
+    return BuildRefused(reason=Reason.LANGUAGE_MISMATCH, message=message)
+
+
+def _version() -> str | None:
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _assembler(arch: str) -> Path:
+    """Return the ptxas that triton brings; the PTX is written in its version of the language."""
+    folder = package_folder("triton")
+    number = int(arch.removeprefix("sm_").rstrip("a"))
+    name = "ptxas-blackwell" if number >= _BLACKWELL else "ptxas"
+    path = (folder or Path()) / "backends" / "nvidia" / "bin" / name
+    if not path.is_file():
+        raise ToolchainMissing(f"triton is installed without {name}; reinstall triton")
+    return path
+
+
+@functools.cache
+def _assembler_version(assembler: Path) -> str:
+    finished = subprocess.run(
+        [str(assembler), "--version"],
+        capture_output=True,
+        text=True,
+        timeout=_VERSION_TIMEOUT_S,
+        check=False,
+    )
+    found = re.search(r"V(\d+\.\d+\.\d+)", finished.stdout)
+    if found is None:
+        raise ToolchainMissing(f"{assembler} does not run; reinstall triton")
+    return found[1]

@@ -1,8 +1,9 @@
-"""Compiles the kernels of one Triton module ahead of time: a program, executed in the sandbox.
+"""Lowers the kernels of one Triton module to PTX: a program, executed in the sandbox.
 
 Usage: triton_compile.py MODULE FOLDER ARCH REQUESTS_AS_JSON. It is given to the interpreter as a
-file and imports nothing of this package. It writes `<kernel>.cubin` for each kernel and
-`kernels.json`, which says what a launcher must know of them.
+file and imports nothing of this package. It writes `<name>.ptx` for each request and `facts.json`,
+which says what only the compiler knows. It executes the candidate's module: nothing that it leaves
+is believed before it has been looked at.
 """
 
 import importlib
@@ -12,28 +13,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-INDEX_FILE = "kernels.json"
-
-
-def counters_in(index: bytes) -> dict[str, float]:
-    """Return `<kernel>.registers` and its like from the text of `kernels.json`."""
-    return {
-        f"{kernel}.{name}": float(value)
-        for kernel, facts in json.loads(index).items()
-        for name, value in facts["counters"].items()
-    }
+FACTS_FILE = "facts.json"
+_WARP = 32
 
 
 def main(arguments: list[str]) -> int:
     """Run the program; the traceback of a failure goes to stderr as it is."""
     unit, folder, arch, requests = arguments
+    _leave_assembling_out()
     module = _load(Path(unit))
-    index = {
-        name: _compile(getattr(module, name, None), name, request, arch, Path(folder))
+    facts = {
+        name: _lower(module, name, request, arch, Path(folder))
         for name, request in json.loads(requests).items()
     }
-    (Path(folder) / INDEX_FILE).write_text(json.dumps(index, indent=1, sort_keys=True))
+    (Path(folder) / FACTS_FILE).write_text(json.dumps(facts))
     return 0
+
+
+def _leave_assembling_out() -> None:
+    """Make the last stage of triton's pipeline do nothing: the PTX is assembled from outside."""
+    nvidia = importlib.import_module("triton.backends.nvidia.compiler")
+    nvidia.CUDABackend.make_cubin = lambda *_: b""
 
 
 def _load(path: Path) -> Any:
@@ -47,49 +47,72 @@ def _load(path: Path) -> Any:
     return module
 
 
-def _compile(
-    function: Any, name: str, request: dict[str, Any], arch: str, folder: Path
-) -> dict[str, Any]:
+def _lower(
+    module: Any, name: str, request: dict[str, Any], arch: str, folder: Path
+) -> dict[str, int]:
     # This file is imported where triton need not be installed.
     triton = importlib.import_module("triton")
     backends = importlib.import_module("triton.backends.compiler")
     compiler = importlib.import_module("triton.compiler")
+    function = getattr(module, request["kernel"], None)
     if not isinstance(function, triton.JITFunction):
-        raise SystemExit(f"the launch plan names {name!r}, which is no @triton.jit function")
-    signature, constants = _signature(function, name, request["types"])
-    source = compiler.ASTSource(function, signature, constants, {})
-    target = backends.GPUTarget("cuda", int(arch.removeprefix("sm_").rstrip("a")), 32)
-    compiled = triton.compile(source, target=target, options={"num_warps": request["warps"]})
-    (folder / f"{name}.cubin").write_bytes(compiled.asm["cubin"])
-    metadata = compiled.metadata
+        raise SystemExit(
+            f"{request['where']}, kernel: the source has no @triton.jit function of this name"
+        )
+    signature, constants, attributes = _signature(function, request)
+    source = compiler.ASTSource(function, signature, constants, attributes)
+    target = backends.GPUTarget("cuda", int(arch.removeprefix("sm_").rstrip("a")), _WARP)
+    options = {"num_warps": request["warps"]}
+    if request["stages"] is not None:
+        options["num_stages"] = request["stages"]
+    compiled = triton.compile(source, target=target, options=options)
+    (folder / f"{name}.ptx").write_text(compiled.asm["ptx"])
     return {
-        "symbol": metadata.name,
-        "types": request["types"],
-        "warps": metadata.num_warps,
-        "counters": {"shared_bytes": metadata.shared},
-        "scratch_bytes": {
-            key: getattr(metadata, key, 0)
-            for key in ("global_scratch_size", "profile_scratch_size")
-        },
+        "shared_bytes": int(compiled.metadata.shared),
+        "scratch_bytes": int(getattr(compiled.metadata, "global_scratch_size", 0)),
     }
 
 
-def _signature(function: Any, name: str, types: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    parameters = list(function.params)
-    passed = [p for p in parameters if not p.is_constexpr]
-    if len(passed) != len(types):
-        raise SystemExit(
-            f"{name} takes {len(passed)} arguments that are no constexpr, the launch plan passes "
-            f"{len(types)}"
-        )
-    signature = {p.name: "constexpr" for p in parameters if p.is_constexpr}
-    signature |= {p.name: kind for p, kind in zip(passed, types, strict=True)}
+def _signature(
+    function: Any, request: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, Any], dict[tuple[int], list[list[Any]]]]:
+    """Return types and constants by name, and what is known of the arguments by position."""
+    types, given = request["types"], dict(request["constants"])
     constants: dict[str, Any] = {}
-    for parameter in (p for p in parameters if p.is_constexpr):
-        if not parameter.has_default:
-            raise SystemExit(f"{name}: give the constexpr {parameter.name!r} a default value")
-        constants[parameter.name] = parameter.default
-    return {p.name: signature[p.name] for p in parameters}, constants
+    signature: dict[str, str] = {}
+    attributes: dict[tuple[int], list[list[Any]]] = {}
+    passed = 0
+    for position, parameter in enumerate(function.params):
+        if parameter.is_constexpr:
+            signature[parameter.name] = "constexpr"
+            constants[parameter.name] = _constant(parameter, given, request["where"])
+            continue
+        if passed < len(types):
+            signature[parameter.name] = types[passed]
+            if passed in request["divisible"]:
+                attributes[position,] = [["tt.divisibility", 16]]
+        passed += 1
+    if passed != len(types):
+        raise SystemExit(
+            f"{request['where']}, arguments: the plan passes {len(types)}, the kernel takes "
+            f"{passed} that are no tl.constexpr"
+        )
+    if given:
+        raise SystemExit(
+            f"{request['where']}, constants: {min(given)!r} is no tl.constexpr of the kernel; it "
+            f"has {sorted(constants)}"
+        )
+    return signature, constants, attributes
+
+
+def _constant(parameter: Any, given: dict[str, Any], where: str) -> Any:
+    if parameter.name in given:
+        return given.pop(parameter.name)
+    if not parameter.has_default:
+        raise SystemExit(
+            f"{where}, constants: give {parameter.name!r} a value here, or a default in the source"
+        )
+    return parameter.default
 
 
 if __name__ == "__main__":
