@@ -18,7 +18,7 @@ import torch
 from gpu_runner.device.channel import Message
 from gpu_runner.device.serving import Handler, Memory, serve
 from gpu_runner.device.stopwatch import Stopwatch
-from gpu_runner.device.tensors import SlotTensors
+from gpu_runner.device.tensors import mapped
 from gpu_runner.errors import RunnerError
 from gpu_runner.problem import Problem
 
@@ -31,9 +31,7 @@ class Baseline:
     def __init__(self, memory: Memory, problem: Problem) -> None:
         """Make tensors over the mapped slabs."""
         self._problem = problem
-        self._tensors = [
-            SlotTensors(memory, problem, place) for place in range(len(memory.placements))
-        ]
+        self._tensors = mapped(memory, problem)
         self._run: Callable[..., Any] | None = None
         self._is_destination = False
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}

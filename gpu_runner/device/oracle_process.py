@@ -8,6 +8,7 @@ measured can look. The answers to a call are computed while no side runs.
 import json
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from gpu_runner.device import marks
 from gpu_runner.device.channel import Message
 from gpu_runner.device.driver import call
 from gpu_runner.device.serving import Handler, Memory, serve
-from gpu_runner.device.tensors import SlotTensors
+from gpu_runner.device.tensors import SlotTensors, mapped
 from gpu_runner.device.torch_compare import DeviceExpected
 from gpu_runner.device.torch_elements import from_raw, to_raw
 from gpu_runner.device.torch_oracle import TorchOracle
@@ -33,14 +34,15 @@ _COPIES: Final = 8
 class OracleHost:
     """Answers the supervisor's questions about contents and outputs."""
 
-    def __init__(self, memory: Memory, problem: Problem) -> None:
-        """Draw a secret key of its own; it never leaves this process."""
+    def __init__(
+        self, problem: Problem, tensors: Sequence[SlotTensors], device: str = "cuda"
+    ) -> None:
+        """Draw a secret key; it never leaves this process."""
         self._problem = problem
+        self._device = device
         self._key = secrets.token_bytes(16)
-        self._oracle = TorchOracle(problem, "cuda", self._key)
-        self._tensors = [
-            SlotTensors(memory, problem, place) for place in range(len(memory.placements))
-        ]
+        self._oracle = TorchOracle(problem, device, self._key)
+        self._tensors = tuple(tensors)
         self._expected: dict[int, DeviceExpected] = {}
         self._kept: dict[int, dict[str, torch.Tensor]] = {}
         self._pattern = marks.POISONS[0]
@@ -53,7 +55,7 @@ class OracleHost:
     def renew(self, _message: Message) -> Message:
         """Take a new key: a new sitting."""
         self._key = secrets.token_bytes(16)
-        self._oracle = TorchOracle(self._problem, "cuda", self._key)
+        self._oracle = TorchOracle(self._problem, self._device, self._key)
         self._expected.clear()
         return {"key_digest": digest_of(self._key)}
 
@@ -71,14 +73,14 @@ class OracleHost:
             profile = ProfileName(message["profile"]) if message.get("profile") else None
             self._oracle.fill_slots(workload, each, call=call, profile=profile, stacked=inputs)
         self._expect(place)
-        torch.cuda.synchronize()
+        self._settle()
         return {}
 
     def poison(self, message: Message) -> Message:
         """Fill outputs and guards with one of two patterns."""
         self._pattern = marks.POISONS[int(message["index"])]
         marks.poison(self._tensors[int(message["place"])], self._pattern)
-        torch.cuda.synchronize()
+        self._settle()
         return {}
 
     def judge(self, message: Message) -> Message:
@@ -140,8 +142,8 @@ class OracleHost:
             path = Path(str(message["folder"])) / tensor.name
             shape = self._problem.shape(tensor, tensors.placement.workload)
             raw = np.fromfile(path, dtype=numpy_dtype(tensor.dtype)).reshape(shape)
-            tensors.inputs[tensor.name][0].copy_(from_raw(raw, tensor.dtype, "cuda"))
-        torch.cuda.synchronize()
+            tensors.inputs[tensor.name][0].copy_(from_raw(raw, tensor.dtype, self._device))
+        self._settle()
         return {}
 
     def get(self, message: Message) -> Message:
@@ -151,6 +153,11 @@ class OracleHost:
             values = self._tensors[place].outputs[tensor.name][0]
             to_raw(values, tensor.dtype).tofile(Path(str(message["folder"])) / tensor.name)
         return {}
+
+    def _settle(self) -> None:
+        """Wait for the device: whatever comes next is another process's."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
 
     def _expect(self, place: int) -> None:
         tensors = self._tensors[place]
@@ -183,7 +190,7 @@ def main(descriptor: int) -> int:
 
 
 def _handlers(memory: Memory, problem: Problem, _message: Message) -> dict[str, Handler]:
-    return OracleHost(memory, problem).handlers()
+    return OracleHost(problem, mapped(memory, problem)).handlers()
 
 
 if __name__ == "__main__":

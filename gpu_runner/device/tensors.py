@@ -1,5 +1,6 @@
 """torch tensors over device memory that this process did not get from torch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -29,17 +30,28 @@ def bytes_at(address: int, count: int) -> torch.Tensor:
     return torch.as_tensor(_Bytes(address, count), device="cuda")
 
 
+def mapped(memory: Memory, problem: Problem) -> list["SlotTensors"]:
+    """Return the tensors of every placement of this process."""
+    found = []
+    for place, placement in enumerate(memory.placements):
+        slabs = [
+            bytes_at(memory.base(place, index), slab.bytes)
+            for index, slab in enumerate(placement.slabs)
+        ]
+        found.append(SlotTensors(problem, placement, slabs))
+    return found
+
+
 class SlotTensors:
     """One placement's memory as tensors: single slots, and all slots of a tensor at once."""
 
-    def __init__(self, memory: Memory, problem: Problem, place: int) -> None:
-        """Look at one placement."""
-        self.placement: Placement = memory.placements[place]
+    def __init__(
+        self, problem: Problem, placement: Placement, slabs: Sequence[torch.Tensor]
+    ) -> None:
+        """Look at one placement's slabs, given as bytes."""
+        self.placement = placement
+        self.slabs = tuple(slabs)
         self._problem = problem
-        self.slabs = [
-            bytes_at(memory.base(place, index), slab.bytes)
-            for index, slab in enumerate(self.placement.slabs)
-        ]
 
     @property
     def inputs(self) -> dict[str, torch.Tensor]:
