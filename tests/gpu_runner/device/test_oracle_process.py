@@ -1,4 +1,4 @@
-"""The oracle's questions and answers, on memory of the processor: the same code, torch's own CPU."""
+"""The oracle's questions and answers, on memory of the processor: the same code, another device."""
 
 import numpy as np
 import pytest

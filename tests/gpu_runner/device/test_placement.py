@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +53,7 @@ def test_tensors_never_share_bytes_and_outputs_keep_their_distance(rows, columns
         assert slab.bytes % GRANULE == 0
         assert spots[-1][1] + gap <= slab.bytes
         assert spots[0][0] >= gap
-        for (_, end), (start, _) in zip(spots, spots[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(spots):
             assert start >= end + gap
     assert all(s.offset % ALIGNMENT == 0 for slot in found.spots for s in slot.values())
 
