@@ -95,12 +95,14 @@ class Services:
 
     def final_s(self, state: RunState) -> float:
         """Estimate the final claims against every baseline."""
+        baselines = len(self.target.baselines)
         estimate = budget.final_s(
-            self.meter.pace(state["round"] - 1),
-            self.bench.claim.sittings,
-            len(self.target.baselines),
+            self.meter.pace(state["round"] - 1), self.bench.claim.sittings, baselines
         )
-        return estimate or self.loop.claim_expected_s
+        compiling_s = 0.0
+        if self.target.hardware.device == "cuda":
+            compiling_s = self.loop.compile_expected_s * (baselines - 1)
+        return (estimate or self.loop.claim_expected_s) + compiling_s
 
     def reserve_s(self, state: RunState, promoted: int | None = None) -> float:
         """Return the seconds kept back for the end of the run."""

@@ -76,6 +76,8 @@ class LoopSettings(Message):
 
     repairs: int = Field(ge=0)
     claim_expected_s: float = Field(gt=0)
+    compile_expected_s: float = Field(ge=0)
+    """On a GPU, where each baseline after the first compiles for every shape."""
 
 
 class BenchPlans(Message):
