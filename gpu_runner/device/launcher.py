@@ -78,9 +78,9 @@ class Launcher:
 
     def run(self, message: Message) -> Message:
         """Do one slot of a workload, untimed."""
-        kernels = self._bound(int(message["place"]))[int(message["slot"])]
         stream = self._stopwatch.stream
         self._refresh()
+        kernels = self._bound(int(message["place"]))[int(message["slot"])]
         for kernel in kernels:
             kernel.launch(stream)
         call("cuStreamSynchronize", stream)
