@@ -6,6 +6,7 @@ tool chose for them, and whatever separators its locale has.
 """
 
 import csv
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ def number(text: str) -> float | None:
         plain = plain.replace(separated.group(1), "")
     elif comma >= 0:
         plain = plain.replace(",", ".")
-    return float(plain) if _PLAIN.match(plain) else None
+    value = float(plain) if _PLAIN.match(plain) else math.nan
+    return value if math.isfinite(value) else None
 
 
 def scale_of(unit: str) -> float:

@@ -26,9 +26,12 @@ _HEAD = re.compile(
     r"|Barrier error detected[^\n]*|Invalid arguments[^\n]*)$"
 )
 _PLACE = re.compile(
-    r"(?:\bat|access at) (?P<kernel>[\w$.<>:, ]+?)(?:\([^)\n]*\))?\+0x[0-9a-fA-F]+"
+    r"(?:\bat|access at|Device Frame:) (?P<kernel>[\w$.<>:, ]+?)(?:\([^)\n]*\))?\+0x[0-9a-fA-F]+"
     r"(?: in (?P<path>[^\s\[\]]+:\d+))?"
 )
+_NO_ERRORS = re.compile(r"^=+ RACECHECK SUMMARY: .*\(0 errors,", re.MULTILINE)
+_FRAME = "Device Frame:"
+_TOOLKIT_HEADER = re.compile(r"\.hpp:\d+$")
 _BROKEN = re.compile(
     r"Internal Sanitizer Error|Device not supported|Unable to find injection library"
     r"|terminated before first instrumented API call|Failed to initialize"
@@ -93,6 +96,8 @@ def command(tool: Tool, program: Sequence[str]) -> list[str]:
     options = ["--padding", str(PADDING_BYTES)] if tool is Tool.MEMCHECK else []
     return [
         *(_path(), "--tool", tool.value, *options),
+        # The host's frames are ours; unwinding them costs time and tells a writer nothing.
+        *("--show-backtrace", "device"),
         *("--error-exitcode", str(EXIT_FINDING), "--print-limit", str(_MOST_FINDINGS)),
         *program,
     ]
@@ -101,6 +106,11 @@ def command(tool: Tool, program: Sequence[str]) -> list[str]:
 def findings(log: str) -> tuple[Finding, ...]:
     """Return what a tool found, in its order, each fault once. Pure."""
     return tuple(dict.fromkeys(_findings(log)))
+
+
+def has_only_warnings(log: str) -> bool:
+    """Whether a tool found races that do no harm alone: the same value written twice."""
+    return _NO_ERRORS.search(log) is not None and not findings(log)
 
 
 def breakage(log: str) -> str | None:
@@ -113,18 +123,35 @@ def breakage(log: str) -> str | None:
 
 
 def _findings(log: str) -> Iterator[Finding]:
-    what, lines = "", [_PREFIX.sub("", line).strip() for line in log.splitlines()]
-    for line in [*lines, ""]:
+    """Yield a finding for each block: from its first line to a blank one or the next first line."""
+    block: list[str] = []
+    for raw in [*log.splitlines(), ""]:
+        line = _PREFIX.sub("", raw).strip()
         head = _HEAD.match(line)
-        if head is not None or (what and not line):
-            if what:
-                yield Finding(what=what)
-            what = head["what"] if head is not None else ""
-        place = _PLACE.search(line) if what else None
-        if place is not None:
-            short = what.partition(" between")[0]
-            yield Finding(what=short, kernel=place["kernel"].strip(), place=place["path"] or "")
-            what = ""
+        if block and (head is not None or not line):
+            yield _of_block(block)
+            block = []
+        if head is not None or block:
+            block.append(line)
+
+
+def _of_block(lines: list[str]) -> Finding:
+    """Return what a block says: the kernel is its outermost frame, the place its innermost line.
+
+    A line in a header of the toolkit says nothing: then the one that led there is named.
+    """
+    head = _HEAD.match(lines[0])
+    assert head is not None, "a block begins with a head"
+    what = head["what"].partition(" between")[0].rstrip(".")
+    frames = [frame for line in lines if (frame := _PLACE.search(line)) is not None]
+    if not frames:
+        return Finding(what=what)
+    inner = [frame for frame in frames if _FRAME not in frame[0]]
+    outer = [frame for frame in frames if _FRAME in frame[0]]
+    paths = [frame["path"] for frame in (*inner[:1], *outer) if frame["path"]]
+    own = [path for path in paths if not _TOOLKIT_HEADER.search(path)]
+    kernel = (outer[-1] if outer else frames[0])["kernel"]
+    return Finding(what=what, kernel=kernel.strip(), place=next(iter(own or paths), ""))
 
 
 def _path() -> str:

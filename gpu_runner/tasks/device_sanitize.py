@@ -21,6 +21,7 @@ from gpu_runner.device.sanitizer import (
     breakage,
     command,
     findings,
+    has_only_warnings,
     version,
 )
 from gpu_runner.device.watched import Ended, refuse_failure, replay_command, run_watched
@@ -101,6 +102,8 @@ def refuse_findings(tool: Tool, ended: Ended, workload: Workload, artefact: Arte
     broken = breakage(log)
     if broken is not None:
         raise ToolchainMissing(f"compute-sanitizer does not work here: {broken}")
+    if ended.returncode == EXIT_FINDING and has_only_warnings(log):
+        return
     if ended.returncode == EXIT_FINDING:
         text = "" if is_hidden else log[-_LOG_BYTES:]
         raise SubjectFailed(Reason.SANITIZER_FINDING, f"a fault without a place; {where}", text)

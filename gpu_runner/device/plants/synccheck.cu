@@ -1,7 +1,9 @@
-// Half of the block waits at one barrier, the other half at another one that comes later.
+// One thread waits with a group of its warp that it does not belong to.
 extern "C" __global__ void plant(const float* x, float* y) {
-  if (x[threadIdx.x] > -1e30f && threadIdx.x % 2 == 0) {
-    __syncthreads();
-  }
+  const unsigned lane = threadIdx.x % 32;
+  const unsigned lower = __ballot_sync(0xffffffffu, lane < 16);
   y[threadIdx.x] = x[threadIdx.x];
+  if (lane <= 16) {
+    __syncwarp(lower);
+  }
 }
