@@ -48,7 +48,10 @@ def call(name: str, *arguments: Any) -> Any:
     Raises:
         DriverFailed: it answered an error.
     """
-    status, *answers = getattr(api(), name)(*arguments)
+    try:
+        status, *answers = getattr(api(), name)(*arguments)
+    except RuntimeError as error:  # the bindings look for the driver's library at the first call
+        raise DriverFailed(name, f"{type(error).__name__}: {error}") from error
     if int(status) != 0:
         raise DriverFailed(name, getattr(status, "name", str(status)))
     return answers[0] if len(answers) == 1 else tuple(answers)
