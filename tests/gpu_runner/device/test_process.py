@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -54,7 +55,7 @@ def forked(nest, role="oracle"):
     """Ask the zygote by hand: lifeline, our end of the channel, pidfd of the fork."""
     ours, theirs = socket.socketpair()
     lifeline = Channel(connect(nest, 5.0))
-    with open(os.devnull, "wb") as log:
+    with Path(os.devnull).open("wb") as log:
         lifeline.send({"role": role}, (theirs.fileno(), log.fileno()))
     _, (pidfd,) = lifeline.receive(5.0)
     theirs.close()
