@@ -34,6 +34,21 @@ _RENAMED: Final = {
 _ARRAY: Final[Any] = vars(torch_numpy)["ndarray"]
 
 
+def _set_default_types() -> None:
+    """Tell `torch._numpy` numpy's default types; to look them up it would import a compiler, 5 s.
+
+    Where another version of torch keeps them elsewhere, nothing changes but the time.
+    """
+    types = vars(torch_numpy).get("_dtypes_impl")
+    if types is not None and vars(types).get("_default_dtypes", types) is None:
+        types._default_dtypes = types.DefaultDTypes(  # noqa: SLF001 - the one place for it
+            float_dtype=torch.float64, complex_dtype=torch.complex128, int_dtype=torch.int64
+        )
+
+
+_set_default_types()
+
+
 class _ErrorState(contextlib.ContextDecorator):
     """numpy's errstate: on a device nothing is warned of."""
 

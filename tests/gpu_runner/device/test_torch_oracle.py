@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -261,3 +265,32 @@ def test_contents_depend_on_the_oracles_key():
     into = tensors_of(problem, workload)
     oracle_of(problem).fill(workload, into, call=3, profile=ProfileName.ONE_HOT)
     assert (torch.count_nonzero(into["x"], dim=1) == 1).all()
+
+
+WITHOUT_COMPILER = """
+import sys
+from tests.gpu_runner.device.torch_cases import oracle_of, strided, target
+
+problem = target("silu_and_mul").problem
+workload = min(target("silu_and_mul").workloads, key=problem.required_bytes)
+oracle = oracle_of(problem)
+stacked, each = strided(problem, workload, 2)
+oracle.fill_slots(workload, each, call=0, stacked=stacked)
+expected = oracle.expect_slots(workload, each, stacked=stacked)
+one = oracle.expect(workload, each[0])
+oracle.same_precision_rms(workload, each[0], one)
+assert oracle.is_native
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_torchs_compiler_is_not_imported():
+    """It takes longer to import than a whole verdict may."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
