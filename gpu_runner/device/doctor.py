@@ -72,9 +72,8 @@ def _state(facts: DeviceFacts) -> str:
     state = facts.state
     if state is None:
         return "nobody says: neither NVML nor nvidia-smi"
-    return (
-        f"SM {state.sm_mhz} of {state.max_sm_mhz} MHz, {state.power_w} W, {state.temperature_c} C"
-    )
+    clocks = f"SM {state.sm_mhz} of {state.max_sm_mhz} MHz"
+    return f"{clocks}, {state.power_w} W, {state.temperature_c} degrees"
 
 
 def _package(name: str, package: str, why: str) -> Diagnosis:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -117,11 +118,13 @@ def chosen(states: dict[str, DeviceState], uuid: str = "") -> DeviceState | None
     return ordered[index] if index < len(ordered) else None
 
 
-def probe_launch(ordinal: int = 0, *, timeout_s: float = _LAUNCH_TIMEOUT_S) -> Probe:
+def probe_launch(
+    ordinal: int = 0, *, timeout_s: float = _LAUNCH_TIMEOUT_S, program: Path = PROBE
+) -> Probe:
     """Let a fresh process fill and read memory of the device: half a second on a sound one."""
     try:
         said = subprocess.run(
-            [sys.executable, "-I", "-B", str(PROBE), "--launch", str(ordinal)],
+            [sys.executable, "-I", "-B", str(program), "--launch", str(ordinal)],
             capture_output=True,
             text=True,
             timeout=timeout_s,

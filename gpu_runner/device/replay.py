@@ -5,7 +5,7 @@ what it loads from the artefact is device code only. Every tensor has an allocat
 of its exact size, outputs and workspace are left as they come, so that a tool sees every access
 beside them and every read of what nobody wrote. Nothing is verified here.
 
-It ends with 0, with 2 where the files do not serve, or with 3 after an error of CUDA.
+It ends with 0, with 2 where files or machine do not serve, or with 3 after an error of CUDA.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pydantic import Field, ValidationError
 from gpu_runner.candidate import LaunchPlan
 from gpu_runner.device import driver
 from gpu_runner.device.driver import DriverFailed, call
-from gpu_runner.device.lowered import lower, read_index
+from gpu_runner.device.lowered import Lowered, lower, read_index
 from gpu_runner.errors import RunnerError
 from gpu_runner.message import Message
 from gpu_runner.oracle.contents import Contents
@@ -33,7 +33,7 @@ from gpu_runner.oracle.elements import numpy_dtype
 from gpu_runner.problem import Problem, Tensor, Workload
 
 RANGE = "measure"
-EXIT_FILES = 2
+EXIT_UNABLE = 2
 EXIT_CUDA = 3
 _KEY = bytes(range(32))
 """Contents need no secret here: nothing is verified, and a finding should come again."""
@@ -66,19 +66,32 @@ def has_ranges() -> bool:
     return importlib.util.find_spec("nvtx") is not None
 
 
+class NoDevice(RunnerError):
+    """There is no device to call anything on; no kernel is to blame."""
+
+
+def open_device() -> None:
+    """Make a context.
+
+    Raises:
+        NoDevice: there is no driver, no device, or none that can be used.
+    """
+    try:
+        driver.open_context()
+    except DriverFailed as error:
+        raise NoDevice(f"no device can be used: {error}") from error
+
+
 class Player:
     """One candidate, loaded, with its memory; the process's end releases everything."""
 
-    def __init__(self, replay: Replay, artefact: Path) -> None:
-        """Allocate, fill the inputs, load the kernels, lay out the launches.
+    def __init__(self, replay: Replay, lowered: Lowered, artefact: Path) -> None:
+        """Allocate, fill the inputs, load the kernels, lay out the launches; needs a context.
 
         Raises:
-            RunnerError: no plan serves the workload, or the artefact is damaged.
             DriverFailed: a call of the driver failed.
         """
         problem, workload = replay.problem, replay.workload
-        lowered = lower(problem, replay.plans, read_index(artefact), workload)
-        driver.open_context()
         self._stream: Any = call("cuStreamCreate", 0)
         tensors = (*problem.inputs, *problem.outputs)
         addresses = {t.name: _allocated(_bytes_of(problem, t, workload)) for t in tensors}
@@ -197,7 +210,10 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     try:
         replay = Replay.model_validate_json(given.job.read_bytes())
-        player = Player(replay, given.artefact)
+        index = read_index(given.artefact)
+        lowered = lower(replay.problem, replay.plans, index, replay.workload)
+        open_device()
+        player = Player(replay, lowered, given.artefact)
         played = play(
             player,
             repeat=given.repeat,
@@ -208,10 +224,9 @@ def main(arguments: Sequence[str]) -> int:
     except DriverFailed as error:
         sys.stderr.write(f"replay: {error}\n")
         return EXIT_CUDA
-    except (OSError, ValidationError, ValueError, RunnerError, RuntimeError) as error:
-        # The bindings answer a missing driver with a RuntimeError.
+    except (OSError, ValidationError, ValueError, RunnerError) as error:
         sys.stderr.write(f"replay: {error}\n")
-        return EXIT_FILES
+        return EXIT_UNABLE
     if played is not None:
         sys.stdout.write(json.dumps(played.model_dump()) + "\n")
     return 0

@@ -67,7 +67,7 @@ def device_sanitize(
     """
     deadline = Deadline(job.timeout_s)
     device = first_device()
-    candidate = _with_lines(job.candidate)
+    candidate = with_lines(job.candidate)
     artefact = build_for(job.problem, candidate, workspace=workspace, timeout_s=deadline.left_s)
     subject = _Subject(job.problem, candidate, artefact)
     scratch = workspace / "scratch"
@@ -139,7 +139,7 @@ class _Bench:
         Raises:
             ToolchainMissing: it does not.
         """
-        candidate = _with_lines(plants.plant(tool))
+        candidate = with_lines(plants.plant(tool))
         built = build_for(
             plants.PROBLEM, candidate, workspace=self.workspace, timeout_s=self.deadline.left_s
         )
@@ -161,7 +161,7 @@ class _Bench:
         proof.write_text(words)
 
 
-def _with_lines(candidate: Candidate) -> Candidate:
+def with_lines(candidate: Candidate) -> Candidate:
     """Return the candidate built with line information, which changes no instruction.
 
     Triton puts it into everything it compiles.

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from gpu_runner.device.replay import EXIT_CUDA, EXIT_FILES, Replay
+from gpu_runner.device.replay import EXIT_CUDA, EXIT_UNABLE, Replay
 from gpu_runner.device.watched import (
     Ended,
     find_tool,
@@ -103,7 +103,7 @@ def test_kernels_that_fail_are_the_candidates_fault(code, errors, reason, said):
     assert failure.value.reason is reason
 
 
-@pytest.mark.parametrize("code", [EXIT_FILES, 1, -9])
+@pytest.mark.parametrize("code", [EXIT_UNABLE, 1, -9])
 def test_program_that_fails_is_ours(code):
     ended = Ended(returncode=code, output="", errors="replay: no such file\n")
     with pytest.raises(RunnerError, match="no such file") as failure:
