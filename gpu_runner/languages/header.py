@@ -1,7 +1,9 @@
 """The generated header `problem.h`: named pointers and sizes, so nobody guesses argument order.
 
-One text for C, C++ and CUDA. Pure. The layout of the struct is the calling convention: 8-byte
-words, input pointers, output pointers, axes, scalars, threads, each group in declaration order.
+One text for C, C++ and CUDA. Pure. The layout of the struct is the calling convention of C and C++:
+8-byte words, input pointers, output pointers, axes, scalars, threads, each group in declaration
+order. A CUDA kernel is passed what its launch plan lists instead; to it the header gives integers
+and the types of half precision with their conversions, with and without CUDA's own headers.
 """
 
 import keyword
@@ -33,7 +35,8 @@ _RESERVED_WORDS = """
     thread_local throw true try typedef typeid typename typeof union unsigned using virtual void
     volatile wchar_t while xor xor_eq
     EOF INFINITY NAN NULL errno linux stderr stdin stdout unix int8_t int32_t int64_t uint8_t
-    uint16_t uint32_t threads kp_run kp_fp16 kp_bf16
+    uint16_t uint32_t threads kp_run kp_fp16 kp_bf16 kp_fp16_to_float kp_float_to_fp16
+    kp_bf16_to_float kp_float_to_bf16
 """
 _RESERVED = frozenset(_RESERVED_WORDS.split())
 
@@ -61,9 +64,34 @@ _ASSERTIONS = """\
 """
 
 _FP16 = """\
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && __has_include(<cuda_fp16.h>)
 #include <cuda_fp16.h>
 typedef __half kp_fp16;
+
+static __device__ __forceinline__ float kp_fp16_to_float(kp_fp16 value) {
+  return __half2float(value);
+}
+
+static __device__ __forceinline__ kp_fp16 kp_float_to_fp16(float value) {
+  return __float2half_rn(value);
+}
+#elif defined(__CUDACC__)
+/* A compiler without CUDA's headers. */
+typedef struct {
+  uint16_t bits;
+} kp_fp16;
+
+static __device__ __forceinline__ float kp_fp16_to_float(kp_fp16 value) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+}
+
+static __device__ __forceinline__ kp_fp16 kp_float_to_fp16(float value) {
+  kp_fp16 result;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+  return result;
+}
 #elif defined(__FLT16_MAX__)
 typedef _Float16 kp_fp16;
 #else
@@ -73,9 +101,32 @@ KP_STATIC_ASSERT(sizeof(kp_fp16) == 2, "an fp16 element has two bytes");
 """
 
 _BF16 = """\
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) && __has_include(<cuda_bf16.h>)
 #include <cuda_bf16.h>
 typedef __nv_bfloat16 kp_bf16;
+
+static __device__ __forceinline__ float kp_bf16_to_float(kp_bf16 value) {
+  return __bfloat162float(value);
+}
+
+static __device__ __forceinline__ kp_bf16 kp_float_to_bf16(float value) {
+  return __float2bfloat16_rn(value);
+}
+#elif defined(__CUDACC__)
+/* A compiler without CUDA's headers: the upper half of a float. */
+typedef struct {
+  uint16_t bits;
+} kp_bf16;
+
+static __device__ __forceinline__ float kp_bf16_to_float(kp_bf16 value) {
+  return __uint_as_float((uint32_t)value.bits << 16);
+}
+
+static __device__ __forceinline__ kp_bf16 kp_float_to_bf16(float value) {
+  kp_bf16 result;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value));
+  return result;
+}
 #else
 /* The upper half of a float. */
 typedef struct {

@@ -100,7 +100,8 @@ def cache_hints(ptx: str) -> dict[str, float]:
     """
     starts = [match.start() for match in _HEADER.finditer(ptx)]
     found: dict[str, float] = {}
-    for start, end in zip(starts, [*starts[1:], len(ptx)], strict=True):
+    ends = [*starts, len(ptx)][1:]
+    for start, end in zip(starts, ends, strict=True):
         text = ptx[start:end]
         name = _function_name(text)
         for kind, pattern in _HINTS.items():
