@@ -159,9 +159,9 @@ def worker(
     machine = _fit_device() or environment()
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
-        zygote(plan.workspace),
+        zygote(plan.workspace) as spared,
     ):
-        served = Worker(endpoint, name, machine, plan, lock=lock)
+        served = Worker(endpoint, name, machine, plan, lock=lock, spared=spared)
         served.run(signals)
     if served.quarantine:
         typer.echo(f"kernelpilot-runner: {served.quarantine}", err=True)

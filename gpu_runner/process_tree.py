@@ -55,18 +55,24 @@ def children(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def end_children(*, patience_s: float = 2.0) -> tuple[int, ...]:
+def end_children(
+    *, patience_s: float = 2.0, spared: frozenset[int] = frozenset()
+) -> tuple[int, ...]:
     """Kill and reap everything below this process, in whatever session it is.
 
     Needs `adopt_orphans`: the children of a killed process become ours and are next. Call it when
     no child is managed by anything else.
+
+    Args:
+        patience_s: how long to try.
+        spared: pids of direct children that live on, and all below them.
 
     Returns:
         The pids that are still there after `patience_s`: processes stuck in the kernel.
     """
     give_up_s = time.monotonic() + patience_s
     while True:
-        below = children(os.getpid())
+        below = tuple(pid for pid in children(os.getpid()) if pid not in spared)
         if not below or time.monotonic() >= give_up_s:
             return below
         for pid in below:

@@ -55,6 +55,7 @@ class Worker:
         plan: ExecutionPlan,
         *,
         lock: int,
+        spared: frozenset[int] = frozenset(),
     ) -> None:
         """Connect.
 
@@ -64,6 +65,7 @@ class Worker:
             environment: this machine, told to the broker.
             plan: how jobs are run.
             lock: the spool's lock; every child inherits it.
+            spared: processes below this one that belong to no job and outlive them.
 
         Raises:
             PoolError: the endpoint cannot be understood.
@@ -73,6 +75,7 @@ class Worker:
         self._environment = environment
         self._plan = plan
         self._lock = lock
+        self._spared = spared
         self._spool = Spool(plan.workspace)
         self._inbox = Inbox(wire.TO_WORKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -330,7 +333,7 @@ class Worker:
             self._forget_execution(self._execution)
 
     def _forget_execution(self, execution: Execution) -> None:
-        survivors = end_children()
+        survivors = end_children(spared=self._spared)
         if survivors:
             logger.error("processes cannot be killed pids=%s", survivors)
         execution.close()

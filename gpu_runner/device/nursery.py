@@ -15,19 +15,20 @@ _END_S = 5.0
 
 
 @contextmanager
-def zygote(workspace: Path) -> Iterator[None]:
+def zygote(workspace: Path) -> Iterator[frozenset[int]]:
     """Keep a zygote for the jobs of a workspace, where there is a device and torch for it.
 
-    Jobs do without one too, only slower: nothing waits for it, and nothing fails with it.
+    Jobs do without one too, only slower: nothing waits for it, and nothing fails with it. Gives
+    its pid, for whoever kills what jobs leave behind.
     """
     if not identities() or importlib.util.find_spec("torch") is None:
-        yield
+        yield frozenset()
         return
     workspace.mkdir(parents=True, exist_ok=True)
     argv = [sys.executable, "-m", "gpu_runner.device.zygote", str(workspace), str(os.getpid())]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
         try:
-            yield
+            yield frozenset({process.pid})
         finally:
             process.terminate()
             try:

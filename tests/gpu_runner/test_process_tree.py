@@ -88,6 +88,23 @@ def test_daemons_below_are_killed_whatever_their_session():
         assert not any(is_alive(pid) for pid in pids)
 
 
+SPARING = """
+import subprocess, sys
+from gpu_runner.process_tree import adopt_orphans, end_children
+adopt_orphans()
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+kept, ended = subprocess.Popen(sleep), subprocess.Popen(sleep)
+print(end_children(spared=frozenset({kept.pid})), kept.poll(), ended.wait(), flush=True)
+kept.kill()
+"""
+
+
+def test_a_spared_child_lives_on_and_counts_as_no_survivor():
+    run = subprocess.run([sys.executable, "-c", SPARING], check=True, capture_output=True)
+    survivors, kept, _ = run.stdout.split()
+    assert (survivors, kept) == (b"()", b"None")
+
+
 def test_children_with_odd_names_are_found(tmp_path):
     program = tmp_path / "a) R 1 (b"
     program.symlink_to(sys.executable)
