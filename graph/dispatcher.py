@@ -188,6 +188,19 @@ def c_source(chosen: Dispatcher) -> str:
     )
 
 
+def python_expression(text: str, *, is_condition: bool = False) -> str:
+    """Return an expression over axes as Python of the same value.
+
+    Args:
+        text: as `gpu_runner.expression` evaluates it: there `and` and `or` give 0 or 1, in Python
+            one of their operands.
+        is_condition: only its truth is used, so that nothing has to be converted.
+    """
+    body = ast.parse(text.strip(), mode="eval").body
+    made = _Exact().condition(body) if is_condition else _Exact().visit(body)
+    return ast.unparse(ast.fix_missing_locations(made))
+
+
 def c_expression(text: str) -> str:
     """Return an expression over axes as C; comparisons give 0 or 1 in both.
 
@@ -215,14 +228,34 @@ def _own_guard(candidate: Candidate | None) -> str:
 def _python_rule(rule: Rule) -> str:
     served = "BASELINE" if rule.serves == BASELINE else f'"{rule.serves}"'
     if rule.kernel_guard != ALWAYS:
-        served += f" if {_python_text(rule.kernel_guard)} else BASELINE"
+        served += f" if {python_expression(rule.kernel_guard, is_condition=True)} else BASELINE"
     if rule.guard == ALWAYS:
         return f"    return {served}\n"
-    return f"    if {_python_text(rule.guard)}:\n        return {served}\n"
+    condition = python_expression(rule.guard, is_condition=True)
+    return f"    if {condition}:\n        return {served}\n"
 
 
-def _python_text(guard: str) -> str:
-    return ast.unparse(ast.parse(guard.strip(), mode="eval"))
+class _Exact(ast.NodeTransformer):
+    """Converts `and` and `or` to truth values where their value is used."""
+
+    def condition(self, node: ast.expr) -> ast.expr:
+        """Return an expression of which only the truth is used."""
+        made: ast.expr = self.visit(node)
+        return made.args[0] if isinstance(node, ast.BoolOp) and isinstance(made, ast.Call) else made
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.expr:
+        node.values = [self.condition(value) for value in node.values]
+        return ast.Call(func=ast.Name(id="bool", ctx=ast.Load()), args=[node], keywords=[])
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
+        is_not = isinstance(node.op, ast.Not)
+        node.operand = self.condition(node.operand) if is_not else self.visit(node.operand)
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        node.test = self.condition(node.test)
+        node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
+        return node
 
 
 def _c_rule(rule: Rule, upper: str) -> str:

@@ -1,7 +1,9 @@
 """What a run leaves behind for people: the standalone repository and the report."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from gpu_runner.jobs import Built
 from graph.ledger import RunManifest, RunResult, Tuning
 from graph.lock import holder
 from graph.report import render
@@ -16,12 +18,24 @@ _NOTHING = Tuning(
 )
 
 
-def publish(files: RunFiles, manifest: RunManifest, result: RunResult) -> RunResult:
-    """Write repository and report; return the result with where they are."""
+def publish(
+    files: RunFiles,
+    manifest: RunManifest,
+    result: RunResult,
+    built: Mapping[str, Built] | None = None,
+) -> RunResult:
+    """Write repository and report; return the result with where they are.
+
+    Args:
+        files: of the run.
+        manifest: what the run was asked.
+        result: how it ended.
+        built: device code of promoted attempts by id, which the repository keeps.
+    """
     attempts = files.attempts()
     tuning = files.tuning()
     if result.best_attempt and tuning is not None:
-        shipped = ship(files, manifest, attempts, tuning, result)
+        shipped = ship(files, manifest, attempts, tuning, result, built)
         result = result.model_copy(update={"repository": str(shipped)})
     path = render(files, manifest, attempts, tuning or _NOTHING, result)
     return result.model_copy(update={"report": str(path)})

@@ -6,13 +6,14 @@ from typing import NamedTuple
 from langgraph.runtime import Runtime
 
 from gpu_runner.candidate import Contender
-from gpu_runner.jobs import AnyOutcome, Bench, Benched
+from gpu_runner.jobs import AnyOutcome, Bench, Benched, Build, Built
 from gpu_runner.records import Decision
 from graph import criteria, rules
 from graph.budget import COMPILED_SHARE
-from graph.ledger import ExitReason, RunResult
+from graph.ledger import AttemptOutcome, ExitReason, RunResult
 from graph.progress import interval_words
 from graph.publish import publish
+from graph.repository import DEVICE_LANGUAGES
 from graph.rows import decisions_on, interval
 from graph.services import Services
 from graph.state import RunState, Update
@@ -22,6 +23,7 @@ async def finish(state: RunState, runtime: Runtime[Services]) -> Update:
     """Measure what was selected with fresh sittings, then write down how the run ended."""
     services = runtime.context
     async with services.stage("finish", state):
+        built = await _device_code(services, state)
         final = await _final_claims(services, state)
         reason, message = rules.final_reason(
             ExitReason(state["exit_reason"]),
@@ -32,9 +34,40 @@ async def finish(state: RunState, runtime: Runtime[Services]) -> Update:
         if final.message:
             message = f"{message}; {final.message}"
         result = _result(services, state, reason, message, final.claims)
-        result = await asyncio.to_thread(publish, services.files, services.manifest, result)
+        result = await asyncio.to_thread(publish, services.files, services.manifest, result, built)
         services.files.save_result(result)
     return Update(is_done=True, exit_reason=reason.value, exit_message=message)
+
+
+async def _device_code(services: Services, state: RunState) -> dict[str, Built]:
+    """Return what the runner compiled of every promoted kernel for a GPU, by attempt.
+
+    Before the final claims, which may use up the time: a repository without a claim is worth more
+    than one without its kernels. The runner has compiled them before, so this takes a moment.
+    """
+    found: dict[str, Built] = {}
+    for attempt in services.files.attempts() if state["incumbent"] else ():
+        if attempt.outcome is not AttemptOutcome.PROMOTED:
+            continue
+        candidate = services.files.candidate(attempt.candidate_digest)
+        if candidate.language not in DEVICE_LANGUAGES:
+            continue
+        job = Build(
+            job_id=services.job_id("ship", attempt.attempt_id),
+            problem=services.target.problem,
+            timeout_s=services.jobs.build_s,
+            candidate=candidate,
+            returns_files=True,
+        )
+        outcome = await services.run(job, state, attempt.attempt_id, "final")
+        if isinstance(outcome, Built) and outcome.files:
+            found[attempt.attempt_id] = outcome
+            continue
+        why = outcome.files_withheld if isinstance(outcome, Built) else ""
+        why = why or getattr(outcome, "message", "the runner returned no file")
+        told = f"{attempt.version} is shipped as sources, to be compiled where it is used: {why}"
+        services.decide("ship", "sources only", told, at=attempt.attempt_id)
+    return found
 
 
 class _Final(NamedTuple):

@@ -43,12 +43,16 @@ class Binding:
     axis_parameters: str
     schema: str
     """The operator as torch declares it."""
+    destination_schema: str
+    """The operator that writes given tensors."""
     arguments: str
     """Names of tensors and scalars, separated by commas; so are the next four."""
     tensors: str
     shapes: str
     scalars: str
     destinations: str
+    destination_arguments: str
+    """Everything that the writing operator takes."""
     input_tuple: str
     scalar_tuple: str
     output_tuple: str
@@ -88,12 +92,14 @@ def bind(problem: Problem) -> Binding:
         tensor_parameters=typed,
         axis_parameters="".join(["*", *(f", {axis.name}: int" for axis in problem.axes)]),
         schema=_schema(problem),
+        destination_schema=_destination_schema(problem),
         arguments=", ".join([*inputs, *problem.scalar_names]),
         shape_parameters=", ".join(f"{name}: Sequence[int]" for name in inputs),
         tensors=", ".join(inputs),
         shapes=", ".join(f"{name}.shape" for name in inputs),
         scalars=", ".join(problem.scalar_names),
         destinations=", ".join(outputs),
+        destination_arguments=", ".join([*inputs, *problem.scalar_names, *outputs]),
         input_tuple=_tuple(inputs),
         scalar_tuple=_tuple(problem.scalar_names),
         output_tuple=_tuple(outputs),
@@ -216,6 +222,14 @@ def _schema(problem: Problem) -> str:
     return f"{problem.name}({parameters}) -> {returns}"
 
 
+def _destination_schema(problem: Problem) -> str:
+    """Return the schema of the operator whose outputs are arguments, marked as written."""
+    parameters = [f"Tensor {t.name}" for t in problem.inputs]
+    parameters += [f"{s.kind} {s.name}" for s in problem.scalars]
+    parameters += [f"Tensor(a{i}!) {t.name}" for i, t in enumerate(problem.outputs)]
+    return f"{problem.name}_into({', '.join(parameters)}) -> ()"
+
+
 def definition(name: str, parameters: str, returns: str) -> str:
     """Return the head of a function, one parameter a line where it gets too long."""
     head = f"def {name}({parameters}) -> {returns}:"
@@ -245,13 +259,14 @@ def _python(text: str) -> str:
     return ast.unparse(ast.parse(text.strip(), mode="eval"))
 
 
-def example_call(problem: Problem, sizes: Mapping[str, int]) -> str:
+def example_call(problem: Problem, sizes: Mapping[str, int], device: str = "cpu") -> str:
     """Return a call for the README: tensors of one workload's sizes."""
+    place = "" if device == "cpu" else f', device="{device}"'
     made = []
     for tensor in problem.inputs:
         extents, kind = [str(sizes[axis]) for axis in tensor.shape], _suffix(tensor.dtype)
         drawn = "torch.rand(" if tensor.dtype.is_float else "torch.randint(0, 2, "
-        made.append(f"{drawn}{_tuple(extents)}{kind})")
+        made.append(f"{drawn}{_tuple(extents)}{kind}{place})")
     made += [_literal(s.kind, s.default) for s in problem.scalars if s.default is not None]
     results = ", ".join(t.name for t in problem.outputs)
     head = f"{results} = {problem.name}.{problem.name}("

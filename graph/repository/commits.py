@@ -43,12 +43,12 @@ class Commits:
         self._date = re.sub(r"\.\d+", "", date)  # git wants whole seconds
         self._git("init", "--quiet")
 
-    def write(self, files: Mapping[str, str]) -> None:
-        """Write text files by their paths inside the repository."""
-        for name, text in files.items():
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        """Write files by their paths inside the repository."""
+        for name, content in files.items():
             path = self._root / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def remove(self, name: str) -> None:
         """Remove a file or folder that is there."""

@@ -13,7 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import JsonValue
 
 from agents.replies import Digest, Research
-from gpu_runner.candidate import Candidate
+from gpu_runner.candidate import Candidate, Language
+from gpu_runner.jobs import Built
 from gpu_runner.languages.header import problem_header
 from gpu_runner.problem import Workload
 from gpu_runner.records import Decision
@@ -23,13 +24,17 @@ from graph.ledger import Attempt, AttemptOutcome, RunManifest, RunResult, Tuning
 from graph.regimes import ALWAYS
 from graph.repository import words
 from graph.repository.binding import bind, definition, example_call, struct_fields, torch_dtype
-from graph.repository.kernels import kernel_files
+from graph.repository.kernels import (
+    CUDA_FLAGS,
+    DEFAULT_ARCH,
+    DeviceCode,
+    Files,
+    arch_of,
+    kernel_files,
+)
+from graph.repository.scaffold import Device, device_of, templates
 from graph.run_files import RunFiles
 
-Files = dict[str, str]
-
-_SOURCES: Final = ("__init__", "__main__", "build", "kernels", "ops", "fallback")
-_TESTS: Final = ("harness", "test_correctness", "test_dispatcher", "test_compile")
 _LEDGERS: Final = (
     *("attempt-ledger", "optimization-ledger", "research-digest", "tuning-decisions"),
 )
@@ -56,9 +61,20 @@ class Layout:
         attempts: tuple[Attempt, ...],
         tuning: Tuning,
         result: RunResult,
+        built: Mapping[str, Built],
     ) -> None:
-        """Take what the run left; nothing is read before it is asked for."""
+        """Take what the run left; nothing is read before it is asked for.
+
+        Args:
+            files: of the run.
+            manifest: target and environment.
+            attempts: every row of the ledger.
+            tuning: the regimes.
+            result: how the run ended.
+            built: device code by attempt, where the runner handed it over.
+        """
         self._files = files
+        self._built = built
         self._manifest = manifest
         self._attempts = attempts
         self._tuning = self._in_versions(tuning)
@@ -89,16 +105,8 @@ class Layout:
     def scaffold(self) -> Files:
         """Return what does not depend on any kernel; the baseline serves everything."""
         name = self._problem.name
-        rendered = {
-            "LICENSE": "LICENSE",
-            ".gitignore": "gitignore",
-            "pyproject.toml": "pyproject.toml",
-            "NOTICE": "NOTICE",
-            "benchmarks/bench.py": "benchmarks/bench.py",
-            **{f"src/{name}/{module}.py": f"src/{module}.py" for module in _SOURCES},
-            **{f"tests/{module}.py": f"tests/{module}.py" for module in _TESTS},
-        }
-        made = {path: self._render(template) for path, template in rendered.items()}
+        rendered = templates(name, self._device)
+        made: Files = {path: self._render(template) for path, template in rendered.items()}
         made[f"src/{name}/kernels/problem.h"] = problem_header(self._problem)
         made[f"src/{name}/baseline.py"] = self._first.candidate.sources[0].text
         made["tests/reference.py"] = self._problem.reference
@@ -117,7 +125,9 @@ class Layout:
         version = self.versions[attempt.attempt_id]
         candidate = self._candidate(attempt)
         prefix = f"src/{self._problem.name}/kernels"
-        sources = {f"{prefix}/{p}": t for p, t in kernel_files(candidate, version).items()}
+        code = DeviceCode(arch=self._arch(candidate), built=self._built.get(attempt.attempt_id))
+        made = kernel_files(self._problem, candidate, version, code)
+        sources: Files = {f"{prefix}/{path}": text for path, text in made.items()}
         reason = f"the latest promoted version, {attempt.attempt_id}"
         rule = Rule(guard=ALWAYS, serves=version, reason=reason)
         return {
@@ -161,6 +171,23 @@ class Layout:
 
     def _candidate(self, attempt: Attempt) -> Candidate:
         return self._files.candidate(attempt.candidate_digest)
+
+    def _arch(self, candidate: Candidate) -> str:
+        return arch_of(candidate, self._target, self._manifest.environment.arch)
+
+    @property
+    def _shipped_archs(self) -> tuple[str, ...]:
+        """Architectures of the cubins that are here."""
+        found = (
+            self._arch(candidate)
+            for attempt_id, candidate in self._candidates.items()
+            if attempt_id in self._built and self._built[attempt_id].files
+        )
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def _device(self) -> Device:
+        return device_of(self._target, tuple(self._candidates.values()))
 
     def _dispatcher(self, rules: tuple[Rule, ...], reason: str) -> Dispatcher:
         axes = tuple(axis.name for axis in self._problem.axes)
@@ -245,7 +272,11 @@ class Layout:
             "best_version": version,
             "served_otherwise": bool(serving - {version}),
             "dispatch": chosen,
-            "example": example_call(self._problem, self._problem.sizes(self._target.public[0])),
+            "example": example_call(
+                self._problem, self._problem.sizes(self._target.public[0]), self._device
+            ),
+            "archs": ", ".join(self._shipped_archs),
+            "has_triton": any(c.language is Language.TRITON for c in self._candidates.values()),
             "dtype_names": ", ".join(sorted({t.dtype.value for t in self._problem.outputs})),
             "contract_text": ", ".join(f"`{c}`" for c in self._problem.constraints) or "any size",
         }
@@ -297,6 +328,11 @@ class Layout:
         described = self._problem.description or f"{self._problem.name} kernels."
         return {
             "name": self._problem.name,
+            "device": self._device,
+            "arch": next((self._arch(c) for c in self._candidates.values()), DEFAULT_ARCH),
+            "cuda_flags": CUDA_FLAGS,
+            "tensor_names": [t.name for t in tensors],
+            "scalar_names": self._problem.scalar_names,
             "summary": words.line(described),
             "docstring": words.docstring(described),
             "release": f"0.{len(self.promoted)}.0",

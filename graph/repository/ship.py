@@ -3,9 +3,11 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from gpu_runner.jobs import Built
 from graph.ledger import Attempt, RunManifest, RunResult, Tuning
 from graph.repository.commits import Commits, head_of
 from graph.repository.layout import Layout
@@ -22,17 +24,26 @@ def ship(
     attempts: tuple[Attempt, ...],
     tuning: Tuning,
     result: RunResult,
+    built: Mapping[str, Built] | None = None,
 ) -> Path:
     """Write the repository of a run and return its path.
 
     The same facts give the same commits, so a repetition after a kill changes nothing. A repository
     of other content is kept beside the new one, named by its last commit.
 
+    Args:
+        files: of the run.
+        manifest: target and environment.
+        attempts: every row of the ledger; the promoted ones become versions.
+        tuning: the regimes.
+        result: how the run ended.
+        built: device code of promoted attempts by id, as their builds handed it over.
+
     Raises:
         ShipFailed: git or something the sources need is missing; says what.
         RunDamaged: a file of the run that is cited cannot be read.
     """
-    layout = Layout(files, manifest, attempts, tuning, result)
+    layout = Layout(files, manifest, attempts, tuning, result, built or {})
     scratch = Path(tempfile.mkdtemp(dir=files.root, prefix=f".{NAME}-"))
     try:
         head = _write(layout, Commits(scratch, manifest.created_at), manifest)

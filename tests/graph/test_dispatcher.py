@@ -20,6 +20,7 @@ from graph.dispatcher import (
     c_expression,
     c_source,
     dispatcher,
+    python_expression,
     python_source,
     table,
 )
@@ -289,3 +290,53 @@ def test_every_size_is_served_by_exactly_one_rule(cuts, b, n):
     served = loaded(python_source(chosen))["choose"](B=b, N=n)
     assert served == expected(chosen, {"B": b, "N": n})
     assert served in (*chosen.versions, BASELINE)
+
+
+@st.composite
+def expressions(draw, depth: int = 3) -> str:
+    """Text of the whole expression language, without a division by zero."""
+    if depth == 0:
+        return str(draw(st.sampled_from(["B", "N", "0", "1", "3", "17"])))
+    inner = expressions(depth=depth - 1)
+    left, right = draw(inner), draw(inner)
+    forms = (
+        f"({left} + {right})",
+        f"({left} - {right})",
+        f"({left} * 3)",
+        f"({left} // 7)",
+        f"({left} % 5)",
+        f"({left} < {right})",
+        f"({left} == {right})",
+        f"({left} and {right})",
+        f"({left} or {right})",
+        f"(not {left})",
+        f"(-{left})",
+        f"({left} if {right} else {draw(inner)})",
+        f"min({left}, {right})",
+        f"ceil_div({left}, 4)",
+    )
+    text: str = draw(st.sampled_from(forms))
+    return text
+
+
+@settings(max_examples=200, deadline=None)
+@given(expressions(), st.integers(0, 40), st.integers(0, 40))
+def test_python_gives_what_the_expression_language_gives(text, b, n):
+    names = {"B": b, "N": n, "ceil_div": lambda x, y: -(-x // y)}
+    right = evaluate(text, {"B": b, "N": n})
+    assert eval(python_expression(text), dict(names)) == right
+    assert bool(eval(python_expression(text, is_condition=True), dict(names))) == bool(right)
+
+
+@pytest.mark.parametrize(
+    ("text", "condition", "value"),
+    [
+        ("N % 8 == 0 and B > 4", "N % 8 == 0 and B > 4", "bool(N % 8 == 0 and B > 4)"),
+        ("not (B and N)", "not (B and N)", "not (B and N)"),
+        ("(B or N) + 1", "bool(B or N) + 1", "bool(B or N) + 1"),
+        ("1 if B and N else 2", "1 if B and N else 2", "1 if B and N else 2"),
+    ],
+)
+def test_only_values_are_converted(text, condition, value):
+    assert python_expression(text, is_condition=True) == condition
+    assert python_expression(text) == value

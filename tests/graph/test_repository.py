@@ -1,12 +1,10 @@
 """The shipped repository, read and run as its owner would: without this program."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +16,8 @@ from graph.errors import RunDamaged, ShipFailed
 from graph.ledger import Tuning
 from graph.repository import ship
 from tests.builders import make_candidate
+from tests.graph.isolation import isolated
 from tests.graph.shipped_run import RMSNORM_CPP, SILU_CPP, ShippedRun, softmax_run
-
-ISOLATED = """
-import runpy, sys
-sys.path.append({site!r})
-sys.argv = {argv!r}
-runpy.{how}(sys.argv[0], run_name="__main__")
-"""
-"""Started with -I -S: no PYTHONPATH and no .pth files, hence no editable install of this one."""
 
 
 class Shipped(NamedTuple):
@@ -39,21 +30,6 @@ def shipped(tmp_path_factory) -> Shipped:
     run, tuning, result = softmax_run(tmp_path_factory.mktemp("run"))
     root = ship(run.files, run.manifest, run.files.attempts(), tuning, result)
     return Shipped(run, root)
-
-
-def isolated(root: Path, *argv: str, how: str) -> subprocess.CompletedProcess[str]:
-    """Run a module or a script where this program cannot be imported."""
-    program = ISOLATED.format(site=sysconfig.get_paths()["purelib"], argv=list(argv), how=how)
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(root / "build"),
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    command = [sys.executable, "-I", "-S", "-c", program]
-    return subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -349,7 +325,7 @@ def test_without_a_promotion_the_baseline_is_shipped(tmp_path):
     assert module["choose"](M=3, D=4) == "baseline"
 
 
-def test_device_code_is_refused_and_nothing_is_left_behind(tmp_path):
+def test_a_kernel_that_cannot_be_shipped_leaves_nothing_behind(tmp_path):
     class DeviceRun(ShippedRun):
         def candidate(self, text: str = "") -> Candidate:
             return make_candidate(language=Language.CUDA, text=text or "x")
@@ -357,7 +333,7 @@ def test_device_code_is_refused_and_nothing_is_left_behind(tmp_path):
     run = DeviceRun(tmp_path, "softmax", ("",))
     run.promoted(1.3, language="cuda")
     tuning = Tuning(points=(), regimes=(), is_trivial=True, reason="nothing was measured")
-    with pytest.raises(ShipFailed, match="v001 is written in cuda"):
+    with pytest.raises(ShipFailed, match="v001 has no launch plan"):
         ship(run.files, run.manifest, run.files.attempts(), tuning, run.finish())
     assert not (tmp_path / "repo").exists()
     assert list(tmp_path.glob(".repo-*")) == []

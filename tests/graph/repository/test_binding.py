@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from gpu_runner.problem import Axis, DType, Problem, Scalar, Tensor
 from graph.errors import ShipFailed
 from graph.repository.binding import bind, definition, example_call, struct_fields
-from graph.targets import load_target, target_names
+from graph.targets import devices_of, load_target, target_names
 from tests.builders import make_problem
+
+TARGETS = [(name, device) for name in target_names() for device in sorted(devices_of(name))]
 
 HELPERS = """
 from collections.abc import Sequence
@@ -154,9 +156,9 @@ def test_scalars_keep_their_defaults_while_the_last_ones_have_one():
     assert binding.schema == "softmax(Tensor x, float eps, int groups) -> Tensor"
 
 
-@pytest.mark.parametrize("name", target_names())
-def test_torch_takes_the_schema_of_every_shipped_target(name):
-    problem = load_target(name).problem
+@pytest.mark.parametrize(("name", "device"), TARGETS)
+def test_torch_takes_the_schema_of_every_shipped_target(name, device):
+    problem = load_target(name, device).problem
     schema = torch._C.parse_schema(bind(problem).schema)
     assert schema.name == name
     assert [a.name for a in schema.arguments] == [
@@ -168,9 +170,20 @@ def test_torch_takes_the_schema_of_every_shipped_target(name):
     assert defaults == pytest.approx([s.default for s in problem.scalars])
 
 
-@pytest.mark.parametrize("name", target_names())
-def test_every_shipped_target_finds_its_sizes_again(name):
-    target = load_target(name)
+@pytest.mark.parametrize(("name", "device"), TARGETS)
+def test_the_writing_operator_marks_its_outputs_and_nothing_else(name, device):
+    problem = load_target(name, device).problem
+    binding = bind(problem)
+    schema = torch._C.parse_schema(binding.destination_schema)
+    written = [a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write]
+    assert (schema.name, written) == (f"{name}_into", [t.name for t in problem.outputs])
+    assert binding.destination_arguments == ", ".join(a.name for a in schema.arguments)
+    assert not schema.returns
+
+
+@pytest.mark.parametrize(("name", "device"), TARGETS)
+def test_every_shipped_target_finds_its_sizes_again(name, device):
+    target = load_target(name, device)
     for workload in target.workloads:
         shapes = [target.problem.shape(t, workload) for t in target.problem.inputs]
         assert sizes_of(target.problem, *shapes) == target.problem.sizes(workload)
@@ -201,9 +214,9 @@ def test_long_heads_have_a_line_for_each_parameter():
     assert lines[-1] == ") -> None:"
 
 
-@pytest.mark.parametrize("name", target_names())
-def test_the_example_of_the_readme_is_a_call(name):
-    target = load_target(name)
+@pytest.mark.parametrize(("name", "device"), TARGETS)
+def test_the_example_of_the_readme_is_a_call(name, device):
+    target = load_target(name, device)
     sizes = target.problem.sizes(target.public[0])
     text = example_call(target.problem, sizes)
     called: list[tuple[Any, ...]] = []
@@ -221,6 +234,15 @@ def test_the_example_of_the_readme_is_a_call(name):
     shapes = [target.problem.shape(t, target.public[0]) for t in target.problem.inputs]
     assert [tuple(v.shape) for v in tensors] == shapes
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("name", "device"), TARGETS)
+def test_the_example_places_every_tensor_where_the_kernels_are(name, device):
+    target = load_target(name, device)
+    sizes = target.problem.sizes(target.public[0])
+    text = example_call(target.problem, sizes, "cuda")
+    assert text.count('device="cuda"') == len(target.problem.inputs)
+    assert "device" not in example_call(target.problem, sizes)
 
 
 @settings(max_examples=60, deadline=None)
