@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from gpu_runner.candidate import Candidate, Language, LaunchPlan
 from gpu_runner.device.channel import Message
+from gpu_runner.device.faults import candidates_fault
 from gpu_runner.device.placement import Placement
 from gpu_runner.device.process import DeviceProcess, ProcessFailed
 from gpu_runner.device.serving import describe, in_batches
@@ -29,32 +30,6 @@ from gpu_runner.tasks.verify import describe as described
 _START_S: Final = 120.0
 _ORACLE_S: Final = 120.0
 _PLANS: Final = TypeAdapter(tuple[LaunchPlan, ...])
-_OURS: Final = frozenset(
-    {
-        "CUDA_ERROR_OUT_OF_MEMORY",
-        "CUDA_ERROR_NO_DEVICE",
-        "CUDA_ERROR_NOT_INITIALIZED",
-        "CUDA_ERROR_SYSTEM_NOT_READY",
-        "CUDA_ERROR_DEVICES_UNAVAILABLE",
-        "CUDA_ERROR_ECC_UNCORRECTABLE",
-        "CUDA_ERROR_HARDWARE_STACK_ERROR",
-        "CUDA_ERROR_DEVICE_UNAVAILABLE",
-    }
-)
-"""Driver errors that say nothing of a candidate."""
-_MEANINGS: Final = {
-    "CUDA_ERROR_ILLEGAL_ADDRESS": "it reached beyond its tensors, or wrote to an input",
-    "CUDA_ERROR_MISALIGNED_ADDRESS": "an access was not aligned to its width; pointers are aligned"
-    " to 16 bytes, rows need not be",
-    "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES": "too many registers or too much shared memory a block",
-    "CUDA_ERROR_INVALID_VALUE": "the driver refused the launch: grid, block, cluster or shared"
-    " memory",
-    "CUDA_ERROR_INVALID_CLUSTER_SIZE": "the device cannot schedule clusters of this size",
-    "CUDA_ERROR_NO_BINARY_FOR_GPU": "the cubin is for another architecture",
-    "CUDA_ERROR_ILLEGAL_INSTRUCTION": "an instruction the device does not know, or `trap`",
-}
-
-
 NO_DEVICE: Final = (
     "no CUDA device answers here; see `kernelpilot-runner doctor`, or run the job on a GPU worker"
 )
@@ -276,16 +251,9 @@ class DeviceSide:
             self._blame(error)
 
     def _blame(self, error: ProcessFailed) -> NoReturn:
-        if error.kind == "plan":
-            raise SubjectFailed(Reason.LANGUAGE_MISMATCH, str(error)) from error
-        if error.kind == "silent":
-            msg = f"a kernel did not end within {self._timeout_s:.0f} s"
-            raise SubjectFailed(Reason.TIMED_OUT, msg, error.log_tail) from error
-        is_kernel = error.kind == "driver" and error.name not in _OURS
-        if is_kernel or self._process.role == "baseline":
-            meaning = _MEANINGS.get(error.name, "see the CUDA driver's error list")
-            msg = f"{error}: {meaning}" if is_kernel else str(error)
-            raise SubjectFailed(Reason.CRASHED, msg, error.log_tail) from error
+        fault = candidates_fault(error, self._process.role, self._timeout_s)
+        if fault is not None:
+            raise fault from error
         self._own_up(error)
 
     def _own_up(self, error: ProcessFailed) -> NoReturn:
