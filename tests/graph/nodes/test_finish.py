@@ -2,11 +2,13 @@
 
 import pytest
 
-from gpu_runner.jobs import Unserved
-from graph.ledger import ExitReason
+from gpu_runner.jobs import AnyJob, AnyOutcome, Build, Built, BuiltFile, Unserved
+from graph.ledger import AttemptOutcome, ExitReason, Regime, Tuning
 from graph.nodes.finish import finish
 from graph.target import Budget, Goal
-from tests.graph.builders import make_target
+from tests.graph.builders import make_attempt, make_record, make_target
+from tests.graph.device_run import cuda_softmax
+from tests.graph.pool import ScenarioPool
 from tests.graph.report.page import Page
 
 ENDED = {"exit_reason": "plan_complete", "exit_message": "every criterion is met", "round": 3}
@@ -108,3 +110,109 @@ async def test_an_end_that_is_made_again_says_the_same(workshop):
     again = await finished(workshop, incumbent="a0001")
     assert len(workshop.ran()) == measured
     assert (again.best, again.message) == (first.best, first.message)
+
+
+CUBIN = b"\x7fELF of a kernel"
+
+
+class DevicePool(ScenarioPool):
+    """Hands device code over, as a runner with a GPU does."""
+
+    async def run(self, job: AnyJob) -> AnyOutcome:
+        outcome = await super().run(job)
+        if isinstance(job, Build) and job.returns_files and isinstance(outcome, Built):
+            files = (BuiltFile.of("kernel.cubin", CUBIN), BuiltFile.of("kernels.json", b"{}"))
+            return outcome.model_copy(update={"files": files})
+        return outcome
+
+
+def with_a_cuda_kernel(workshop):
+    """Promote one kernel in CUDA C++ beside one in C++; the former serves everything."""
+    workshop.promoted(1, "us=50", claims=())
+    digest = workshop.files.save_candidate(cuda_softmax("// us=40\nx"))
+    workshop.files.append_attempt(
+        make_attempt(
+            2,
+            version="v002",
+            language="cuda",
+            candidate_digest=digest,
+            outcome=AttemptOutcome.PROMOTED,
+        )
+    )
+    record = workshop.files.save_record(make_record(40.0, {"torch eager": 100.0}))
+    regime = Regime(
+        guard="1", attempt_id="a0002", workloads=("small",), record_ids=(record,), reason="best"
+    )
+    workshop.files.save_tuning(
+        Tuning(points=(), regimes=(regime,), is_trivial=True, reason="v002 is best")
+    )
+    return workshop
+
+
+def builds(workshop) -> list[Build]:
+    return [job for job in workshop.ran() if isinstance(job, Build)]
+
+
+async def test_device_code_of_promoted_kernels_gets_into_the_repository(make_workshop):
+    workshop = with_a_cuda_kernel(make_workshop(pool=DevicePool()))
+    result = await finished(workshop, incumbent="a0002")
+    assert [(job.job_id, job.returns_files) for job in builds(workshop)] == [
+        ("softmax-test-ship-a0002-t0", True)
+    ]
+    kernels = workshop.files.root / "repo" / "src" / "softmax" / "kernels"
+    assert result.repository == str(workshop.files.root / "repo")
+    assert (kernels / "v002" / "sm_90a" / "kernel.cubin").read_bytes() == CUBIN
+    assert (kernels / "v001" / "kernel.cpp").is_file()
+    assert workshop.decisions("ship") == []
+
+
+async def test_device_code_is_asked_for_before_the_claims_and_once(make_workshop):
+    workshop = with_a_cuda_kernel(make_workshop(pool=DevicePool()))
+    await finished(workshop, incumbent="a0002")
+    assert [job.kind for job in workshop.ran()] == ["build", "bench", "bench"]
+    await finished(workshop, incumbent="a0002")
+    assert len(builds(workshop)) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (
+            Unserved(
+                job_id="softmax-test-ship-a0002-t0",
+                cause="no_tool",
+                message="nvcc is missing",
+                is_retryable=False,
+            ),
+            "nvcc is missing",
+        ),
+        (
+            Built(
+                job_id="softmax-test-ship-a0002-t0",
+                artefact_digest="0" * 64,
+                compiler="nvrtc 13.0",
+                seconds=0.1,
+                is_cached=True,
+                files_withheld="the device code has 9000000 bytes",
+            ),
+            "the device code has 9000000 bytes",
+        ),
+    ],
+)
+async def test_a_kernel_whose_device_code_is_not_handed_over_is_shipped_as_sources(
+    workshop, outcome, why
+):
+    with_a_cuda_kernel(workshop).files.save_outcome(outcome)
+    await finished(workshop, incumbent="a0002")
+    kernels = workshop.files.root / "repo" / "src" / "softmax" / "kernels"
+    assert (kernels / "v002" / "kernel.cu").is_file()
+    assert not list(kernels.rglob("*.cubin"))
+    (decision,) = workshop.decisions("ship")
+    assert decision.choice == "sources only"
+    assert decision.reason.endswith(f"to be compiled where it is used: {why}")
+
+
+async def test_kernels_for_a_processor_are_not_built_again(workshop):
+    workshop.promoted(1, "us=50")
+    await finished(workshop, incumbent="a0001")
+    assert builds(workshop) == []
