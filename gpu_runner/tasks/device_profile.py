@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from gpu_runner.candidate import Language
+from gpu_runner.candidate import Candidate, Language
 from gpu_runner.device import ncu
 from gpu_runner.device.health import healthy_device
 from gpu_runner.device.kernel_index import CompiledKernel, index_key
@@ -21,9 +21,9 @@ from gpu_runner.device.ncu_facts import kernel_facts
 from gpu_runner.device.occupancy import occupancy
 from gpu_runner.device.replay import Replay, Replayed
 from gpu_runner.device.watched import refuse_failure, replay_command, run_watched
-from gpu_runner.errors import RunnerError, ToolchainMissing
+from gpu_runner.errors import PlanError, RunnerError, SubjectFailed, ToolchainMissing
 from gpu_runner.facts import Facts, Hotspot, KernelFacts
-from gpu_runner.jobs import Profile, Profiled
+from gpu_runner.jobs import Profile, Profiled, Reason
 from gpu_runner.languages.artefact import Artefact
 from gpu_runner.languages.toolchain import Deadline
 from gpu_runner.problem import DType, Problem, Workload
@@ -76,8 +76,7 @@ def device_profile(job: Profile, *, workspace: Path) -> Profiled:
     """Build or take from the cache, time every public workload, count events of the slowest.
 
     Raises:
-        SubjectFailed: the candidate does not build, crashes or hangs.
-        PlanError: no plan serves a workload.
+        SubjectFailed: the candidate does not build, serve a workload, crashes or hangs.
         ToolchainMissing: no compiler, or no GPU.
         DeviceUnhealthy: the device cannot be measured on.
     """
@@ -86,7 +85,7 @@ def device_profile(job: Profile, *, workspace: Path) -> Profiled:
     artefact = build_for(job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s)
     index = read_index(artefact.path)
     public = [w for w in job.workloads if w.visibility == "public"][:MOST_WORKLOADS]
-    lowered = {w.name: lower(job.problem, job.candidate.plans, index, w) for w in public}
+    lowered = {w.name: lowered_for(job.problem, job.candidate, index, w) for w in public}
     scratch = workspace / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     with healthy_device(device.uuid), tempfile.TemporaryDirectory(dir=scratch) as folder:
@@ -119,6 +118,23 @@ def first_device() -> DeviceFacts:
             "no GPU answers here; install the NVIDIA driver, or send the job to a GPU worker"
         )
     return known[0]
+
+
+def lowered_for(
+    problem: Problem, candidate: Candidate, index: KernelIndex, workload: Workload
+) -> Lowered:
+    """Return the launches that serve a workload.
+
+    Raises:
+        SubjectFailed: there are none; of a hidden shape the message tells no size.
+    """
+    try:
+        return lower(problem, candidate.plans, index, workload)
+    except PlanError as error:
+        is_hidden = workload.visibility == "hidden"
+        message = "no launch plan serves a hidden shape; add a last plan with guard 1"
+        reason = Reason.LANGUAGE_MISMATCH
+        raise SubjectFailed(reason, message if is_hidden else str(error)) from error
 
 
 def assemble(

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.device import plants
 from gpu_runner.device.health import healthy_device
+from gpu_runner.device.kernel_index import read_index
 from gpu_runner.device.machine import DeviceFacts
 from gpu_runner.device.replay import Replay
 from gpu_runner.device.sanitizer import (
@@ -31,7 +32,7 @@ from gpu_runner.languages.artefact import Artefact
 from gpu_runner.languages.toolchain import Deadline, shortened
 from gpu_runner.message import digest_of
 from gpu_runner.problem import Problem, Workload
-from gpu_runner.tasks.device_profile import first_device
+from gpu_runner.tasks.device_profile import first_device, lowered_for
 from gpu_runner.tasks.sides import build_for
 
 TOOL_TIMEOUT_S = {
@@ -60,8 +61,8 @@ def device_sanitize(
     """Run workloads of the job, small ones, under every tool.
 
     Raises:
-        SubjectFailed: it does not build, a tool found a fault, or a kernel failed.
-        PlanError: no plan serves a workload.
+        SubjectFailed: it does not build or serve a workload, a tool found a fault, or a kernel
+            failed.
         ToolchainMissing: no compiler, no GPU, no tool, or a tool that misses its planted fault.
         DeviceUnhealthy: the device cannot be used.
     """
@@ -69,6 +70,9 @@ def device_sanitize(
     device = first_device()
     candidate = with_lines(job.candidate)
     artefact = build_for(job.problem, candidate, workspace=workspace, timeout_s=deadline.left_s)
+    index = read_index(artefact.path)
+    for workload in workloads:
+        lowered_for(job.problem, candidate, index, workload)
     subject = _Subject(job.problem, candidate, artefact)
     scratch = workspace / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu_runner.device.health import DeviceUnhealthy, unserved
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.facts import Facts, Roofline
 from gpu_runner.jobs import Profile, Profiled, Unserved
@@ -48,10 +47,7 @@ def profile(job: Profile, *, workspace: Path) -> Profiled | Unserved:
         ToolchainMissing: nothing here can build this language.
     """
     if job.candidate.language in GPU_LANGUAGES:
-        try:
-            return device_profile(job, workspace=workspace)
-        except DeviceUnhealthy as error:
-            return unserved(job.job_id, error)
+        return device_profile(job, workspace=workspace)
     started = time.monotonic()
     artefact = build_for(job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s)
     public = [w for w in job.workloads if w.visibility == "public"][:MOST_WORKLOADS]

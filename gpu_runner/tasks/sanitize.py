@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from gpu_runner.candidate import Candidate, Language, Source
-from gpu_runner.device.health import DeviceUnhealthy, unserved
 from gpu_runner.errors import SubjectFailed, ToolchainMissing
 from gpu_runner.host import sandbox
 from gpu_runner.jobs import Reason, Sanitize, Sanitized, Unserved
@@ -65,11 +64,8 @@ def sanitize(job: Sanitize, *, workspace: Path) -> Sanitized | Unserved:
         ToolchainMissing: no compiler, or the tools miss a planted fault here.
     """
     if job.candidate.language in GPU_LANGUAGES:
-        try:
-            few = small(job.problem, job.workloads)
-            return device_sanitize(job, few, workspace=workspace)
-        except DeviceUnhealthy as error:
-            return unserved(job.job_id, error)
+        few = small(job.problem, job.workloads)
+        return device_sanitize(job, few, workspace=workspace)
     if job.candidate.language is not Language.CPP:
         return Unserved(
             job_id=job.job_id,

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from gpu_runner.device.health import DeviceUnhealthy, unserved
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.jobs import Build, Built, Reason, Rejected, Stage, Unfit
 from tests.builders import make_candidate, make_problem
@@ -165,6 +166,10 @@ def once_killed(job, workspace, rest):
     return make_built(job.job_id)
 
 
+def find_unhealthy(job, workspace, rest):
+    return unserved(job.job_id, DeviceUnhealthy("device GPU-0 is out of service: Xid 79"))
+
+
 ORDERS = {
     "answer": answer,
     "sleep": sleep,
@@ -183,5 +188,6 @@ ORDERS = {
     "once-killed": once_killed,
     "reject": reject,
     "unfit": find_unfit,
+    "unhealthy": find_unhealthy,
     "variable": tell_variable,
 }

@@ -295,3 +295,21 @@ def test_a_name_in_use_is_asked_for_again_and_a_refusal_ends_the_worker(stage):
     worker.send(wire.Refused(code=wire.Refusal.PROTOCOL, message="install one version"))
     assert worker.process.wait(10) == 3
     assert "the broker refuses what this worker sends: install one version" in worker.log_text()
+
+
+def test_a_worker_whose_device_is_unhealthy_leaves_service(stage):
+    worker = stage()
+    worker.welcome()
+    worker.lease("unhealthy")
+    worker.receive(wire.Drain)
+    done = worker.receive(wire.Done)
+    assert (done.outcome.cause, done.outcome.is_retryable) == ("unhealthy_device", True)
+    worker.lease(token=2, job_id="late")  # sent before the broker heard of it
+    late = worker.receive(wire.Done)
+    assert (late.outcome.job_id, late.outcome.cause) == ("late", "unhealthy_device")
+    assert executions(worker.workspace, "started") == ["job"]
+    for job_id, token in (("job", 1), ("late", 2)):
+        worker.send(wire.Ack(job_id=job_id, token=token, is_accepted=True))
+    worker.receive(wire.Bye)
+    assert worker.process.wait(10) == 3
+    assert "device GPU-0 is out of service: Xid 79" in worker.log_text()

@@ -12,6 +12,7 @@ from gpu_runner.device.sanitizer import (
     findings,
     has_only_warnings,
 )
+from gpu_runner.device.watched import find_tool
 from gpu_runner.errors import ToolchainMissing
 from tests.gpu_runner.device.tools import DATA, write_tool
 
@@ -220,7 +221,7 @@ def test_tool_that_has_no_version_is_missing(on_path, body):
         sanitizer.version()
 
 
-@pytest.mark.skipif(sanitizer.find_tool("compute-sanitizer") is not None, reason="it is installed")
+@pytest.mark.skipif(find_tool("compute-sanitizer") is not None, reason="it is installed")
 def test_missing_tool_has_a_remedy(on_path):
     with pytest.raises(ToolchainMissing, match="install the CUDA toolkit"):
         sanitizer.version()

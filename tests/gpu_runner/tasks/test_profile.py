@@ -1,8 +1,9 @@
 import pytest
 
 from gpu_runner.candidate import Language, Launch, LaunchPlan
-from gpu_runner.errors import SubjectFailed
-from gpu_runner.jobs import Profile, Profiled, Reason, Unserved
+from gpu_runner.device.machine import identities
+from gpu_runner.errors import SubjectFailed, ToolchainMissing
+from gpu_runner.jobs import Profile, Profiled, Reason
 from gpu_runner.tasks.profile import _per_call_ns, profile
 from tests.builders import SOFTMAX_CPP, make_candidate, make_problem, make_workload
 
@@ -52,13 +53,12 @@ def test_python_has_a_roofline_and_names_what_is_missing(workspace):
 
 
 @pytest.mark.parametrize("language", [Language.CUDA, Language.TRITON])
+@pytest.mark.skipif(bool(identities()), reason="there is a CUDA device")
 def test_gpu_languages_are_for_another_worker(workspace, language):
     launch = Launch(kernel="k", grid=("1", "1", "1"), block=("32", "1", "1"), arguments=("x", "y"))
     plans = (LaunchPlan(launches=(launch,)),)
-    outcome = run(workspace, language=language, text="x", plans=plans)
-    assert isinstance(outcome, Unserved)
-    assert outcome.cause == "no_tool"
-    assert not outcome.is_retryable
+    with pytest.raises(ToolchainMissing, match="send the job to a GPU worker"):
+        run(workspace, language=language, text="x", plans=plans)
 
 
 def test_candidate_that_does_not_build_is_its_own_fault(workspace):
