@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from gpu_runner.archive_content import ResultArchive, read_results, write_jobs
+from gpu_runner.child import is_disk_full
 from gpu_runner.errors import ArchiveError
 from gpu_runner.jobs import JOB, AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
@@ -103,6 +104,8 @@ class Exchange:
             return Environment.model_validate_json((self.folder / "environment.json").read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         except ValidationError as error:
             msg = f"{self.folder / 'environment.json'} is damaged; import the results again"
             raise ArchiveError(msg) from error
@@ -189,7 +192,15 @@ class Exchange:
         return self._pending / f"{job_id}.json"
 
     def _spool(self) -> Spool:
-        return Spool(self.folder)
+        try:
+            return Spool(self.folder)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> ArchiveError:
+        return ArchiveError(f"exchange folder {self.folder}: {error.strerror}; name another")
 
 
 def origin_in(path: Path) -> str:
