@@ -207,7 +207,7 @@ class _Job:
             cwd=scratch,
             writable=scratch,
             deadline=self.deadline,
-            readable=(Path(sys.prefix),),
+            readable=(self.assembler.parent,),
         )
         if finished.returncode is None:
             return self.deadline.refusal()
