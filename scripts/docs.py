@@ -15,7 +15,7 @@ from gpu_runner import protocol_doc
 from graph.assemble import assemble
 
 ROOT = Path(__file__).resolve().parent.parent
-_PROGRAMS = {"kernelpilot": "graph.cli", "kernelpilot-runner": "gpu_runner.cli"}
+_PROGRAMS = {"kernelpilot": "graph.cli", "kernelpilot-runner": "graph.cli_archive"}
 _WIDTH = "100"
 
 

@@ -25,7 +25,7 @@ def test_the_command_lines_name_every_command(generated):
     text = generated["docs/cli.md"]
     for command in ("run", "resume", "status", "report", "targets", "evaluate", "doctor"):
         assert f"## `kernelpilot {command}`" in text
-    for command in ("broker", "worker", "run-job"):
+    for command in ("broker", "worker", "run-job", "execute", "export", "import"):
         assert f"## `kernelpilot-runner {command}`" in text
 
 
