@@ -80,24 +80,24 @@ class Nvml:
     def nvmlInit(self):  # noqa: N802 - the binding's name, as all below
         self.started += 1
 
-    def nvmlShutdown(self):  # noqa: N802
+    def nvmlShutdown(self):  # noqa: N802 - NVML's name
         self.started -= 1
 
-    def nvmlDeviceGetCount(self):  # noqa: N802
+    def nvmlDeviceGetCount(self):  # noqa: N802 - NVML's name
         return len(self.devices)
 
-    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
+    def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802 - NVML's name
         if self.devices[index].get("is_lost"):
             raise NvmlError("GPU is lost")
         return self.devices[index]
 
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - NVML's name
         return next(d for d in self.devices if d["uuid"] == uuid)
 
-    def nvmlDeviceGetUUID(self, device):  # noqa: N802
+    def nvmlDeviceGetUUID(self, device):  # noqa: N802 - NVML's name
         return device["uuid"]
 
-    def nvmlSystemGetDriverVersion(self):  # noqa: N802
+    def nvmlSystemGetDriverVersion(self):  # noqa: N802 - NVML's name
         return b"580.1"
 
     def _answer(self, device, name):
@@ -105,40 +105,40 @@ class Nvml:
             raise NvmlError("Not Supported")
         return device[name]
 
-    def nvmlDeviceGetClockInfo(self, device, kind):  # noqa: N802
+    def nvmlDeviceGetClockInfo(self, device, kind):  # noqa: N802 - NVML's name
         return self._answer(device, f"clock{kind}")
 
-    def nvmlDeviceGetMaxClockInfo(self, device, kind):  # noqa: N802
+    def nvmlDeviceGetMaxClockInfo(self, device, kind):  # noqa: N802 - NVML's name
         return self._answer(device, f"max_clock{kind}")
 
-    def nvmlDeviceGetPowerUsage(self, device):  # noqa: N802
+    def nvmlDeviceGetPowerUsage(self, device):  # noqa: N802 - NVML's name
         return self._answer(device, "milliwatts")
 
-    def nvmlDeviceGetTemperature(self, device, kind):  # noqa: N802
+    def nvmlDeviceGetTemperature(self, device, kind):  # noqa: N802 - NVML's name
         return self._answer(device, "temperature")
 
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, device):  # noqa: N802
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, device):  # noqa: N802 - NVML's name
         return self._answer(device, "throttles")
 
-    def nvmlDeviceGetTotalEccErrors(self, device, kind, counter):  # noqa: N802
+    def nvmlDeviceGetTotalEccErrors(self, device, kind, counter):  # noqa: N802 - NVML's name
         return self._answer(device, "ecc")
 
-    def nvmlDeviceGetRemappedRows(self, device):  # noqa: N802
+    def nvmlDeviceGetRemappedRows(self, device):  # noqa: N802 - NVML's name
         return self._answer(device, "rows")
 
-    def nvmlEventSetCreate(self):  # noqa: N802
+    def nvmlEventSetCreate(self):  # noqa: N802 - NVML's name
         return "events"
 
-    def nvmlDeviceRegisterEvents(self, device, kind, events):  # noqa: N802
+    def nvmlDeviceRegisterEvents(self, device, kind, events):  # noqa: N802 - NVML's name
         if self.refuses_events:
             raise NvmlError("Not Supported")
 
-    def nvmlEventSetWait_v2(self, events, milliseconds):  # noqa: N802
+    def nvmlEventSetWait_v2(self, events, milliseconds):  # noqa: N802 - NVML's name
         if not self.xids:
             raise NvmlError("Timeout")
         return SimpleNamespace(eventData=self.xids.pop(0))
 
-    def nvmlEventSetFree(self, events):  # noqa: N802
+    def nvmlEventSetFree(self, events):  # noqa: N802 - NVML's name
         pass
 
 

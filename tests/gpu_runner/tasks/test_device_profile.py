@@ -1,18 +1,21 @@
 import pytest
 
 from gpu_runner.candidate import Candidate, Language, Source
+from gpu_runner.device import ncu
 from gpu_runner.device.concrete import ConcreteLaunch, Lowered
-from gpu_runner.device.kernel_index import read_index
+from gpu_runner.device.kernel_index import read_index, write_index
 from gpu_runner.device.machine import identities
 from gpu_runner.device.occupancy import occupancy
-from gpu_runner.device.replay import Replayed
-from gpu_runner.errors import SubjectFailed, ToolchainMissing
+from gpu_runner.device.replay import Replay, Replayed
+from gpu_runner.errors import RunnerError, SubjectFailed, ToolchainMissing
 from gpu_runner.facts import Facts, KernelFacts
 from gpu_runner.jobs import Profile, Reason
 from gpu_runner.languages.artefact import Artefact
+from gpu_runner.languages.toolchain import Deadline
 from gpu_runner.problem import DType, Tensor
 from gpu_runner.tasks.device_profile import (
     GPU_LANGUAGES,
+    _Bench,
     assemble,
     device_ceilings,
     first_device,
@@ -22,7 +25,7 @@ from gpu_runner.tasks.device_profile import (
 from gpu_runner.tasks.profile import profile
 from tests.builders import make_problem, make_workload
 from tests.gpu_runner.device.plans import compiled, index_of, make_launch, make_plan
-from tests.gpu_runner.device.tools import make_facts, make_state
+from tests.gpu_runner.device.tools import DATA, make_facts, make_state, write_tool
 
 COPY_BYTES_PER_S = 4.0e12
 has_no_driver = pytest.mark.skipif(bool(identities()), reason="there is a CUDA device")
@@ -240,3 +243,128 @@ def test_machine_without_a_device_serves_no_profile(tmp_path):
 def test_missing_index_names_the_remedy(tmp_path):
     with pytest.raises(Exception, match="build it again"):
         read_index(tmp_path)
+
+
+# -- counters, from a double of ncu that prints what the real one printed ------------------------
+
+TWO_LAUNCHES = Lowered(
+    plan=0,
+    launches=tuple(
+        ConcreteLaunch(
+            kernel=name,
+            entry="kernel.cubin",
+            symbol=name,
+            grid=(4096, 1, 1),
+            block=(256, 1, 1),
+            cluster=None,
+            shared_bytes=0,
+            arguments=(),
+        )
+        for name in ("row_top", "row_softmax")
+    ),
+    workspace_bytes=0,
+)
+LARGE = make_workload(name="large", axes={"B": 4096, "N": 4096})
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """Count events of the plan of two launches, with a tool that does what a program text says."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(ncu, "_DRIVER_PARAMETERS", tmp_path / "none")
+
+    def run(body, *, timeout_s=60.0):
+        version = "if '--version' in sys.argv:\n    print('Version 2025.3.1')\n    sys.exit()\n"
+        write_tool(tmp_path / "bin", "ncu", f"{version}{body}")
+        ncu.capability.cache_clear()
+        plans = (make_plan(make_launch(kernel="row_top"), make_launch(kernel="row_softmax")),)
+        job = Profile(
+            job_id="p",
+            problem=make_problem(),
+            candidate=candidate_with(*plans),
+            workloads=(LARGE,),
+        )
+        artefact = make_artefact(
+            tmp_path, **{"row_top.spill_store_bytes": 4.0, "row_top.spill_load_bytes": 4.0}
+        )
+        names = ("row_top", "row_softmax")
+        index = {f"0.{i}": compiled(symbol=name) for i, name in enumerate(names)}
+        static = static_kernels(TWO_LAUNCHES, index, artefact, "sm_90a", "large")
+        bench = _Bench(job, artefact, make_facts(), tmp_path, Deadline(timeout_s))
+        return static, *bench.counted(LARGE, TWO_LAUNCHES, static)
+
+    yield run
+    ncu.capability.cache_clear()
+
+
+def printing(name):
+    return f"sys.stdout.write(open({str(DATA / 'ncu' / name)!r}).read())\n"
+
+
+def test_counters_come_launch_by_launch_with_the_compilers_spills(counted):
+    _, kernels, missing = counted(printing("two.csv"))
+    assert [k.kernel for k in kernels] == ["row_top", "row_softmax"]
+    assert {k.source for k in kernels} == {"counters"}
+    assert {k.workload for k in kernels} == {"large"}
+    assert [k.spill_bytes for k in kernels] == [8, None]
+    assert all(k.time_us and k.dram_bytes for k in kernels)
+    assert missing == []
+
+
+def test_tool_runs_the_replay_of_the_workload_once(counted, tmp_path):
+    told = tmp_path / "told"
+    body = f"open({str(told)!r}, 'w').write('\\n'.join(sys.argv[1:]))\n{printing('two.csv')}"
+    counted(body)
+    words = told.read_text().splitlines()
+    assert "gpu_runner.device.replay" in words
+    assert words[words.index("--repeat") + 1] == "1"
+    assert words[words.index("--cache-control") + 1] == "none"
+    assert "--time" not in words
+    replay = Replay.model_validate_json((tmp_path / words[words.index("--job") + 1]).read_bytes())
+    assert replay.workload == LARGE
+
+
+def test_more_or_fewer_launches_than_the_plan_has_are_told(counted):
+    _, kernels, missing = counted(printing("one.csv"))
+    assert [k.kernel for k in kernels] == ["row_softmax"]
+    assert missing == ["counters: 1 launches were profiled, the plan has 2"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("print('==ERROR== ERR_NVGPUCTRPERM - no permission')\n", "CAP_SYS_ADMIN"),
+        ("print('==PROF== No kernels were profiled.')\n", "No kernels were profiled"),
+        ("sys.exit(1)\n", "no launch was profiled"),
+    ],
+)
+def test_without_counters_the_arithmetic_stays_and_the_reason_is_told(counted, body, said):
+    static, kernels, missing = counted(body)
+    assert kernels == static
+    assert {k.source for k in kernels} == {"arithmetic"}
+    (text,) = missing
+    assert text.startswith("counters: ")
+    assert said in text
+    assert text.endswith("occupancy is arithmetic")
+
+
+def test_late_profile_asks_for_no_counters(counted):
+    static, kernels, missing = counted(printing("two.csv"), timeout_s=1.0)
+    assert kernels == static
+    assert missing == ["counters: no time was left for ncu"]
+
+
+@has_no_driver
+def test_replay_that_finds_no_device_is_our_fault(tmp_path):
+    plans = (make_plan(),)
+    write_index(tmp_path, index_of(plans))
+    job = Profile(
+        job_id="p",
+        problem=make_problem(),
+        candidate=candidate_with(*plans),
+        workloads=(make_workload(),),
+    )
+    bench = _Bench(job, make_artefact(tmp_path), make_facts(), tmp_path, Deadline(60))
+    with pytest.raises(RunnerError, match=r"no device can be used.*workload 'small'") as failure:
+        bench.time(make_workload())
+    assert not isinstance(failure.value, SubjectFailed)
