@@ -79,6 +79,94 @@ extern "C" __global__ void softmax_apply(const kp_bf16* x, kp_bf16* y, const flo
 }
 """
 
+TILES_CU = """
+struct alignas(64) Map { char bytes[128]; };
+
+// Eight rows of a tile that the bulk copy engine brings; a warp for each row.
+extern "C" __global__ void softmax_tiles(const __grid_constant__ Map map, kp_bf16* y, int rows,
+                                         int columns) {
+  extern __shared__ __align__(128) kp_bf16 tile[];
+  __shared__ __align__(8) unsigned long long arrived;
+  const unsigned barrier = __cvta_generic_to_shared(&arrived);
+  const unsigned target = __cvta_generic_to_shared(tile);
+  const int first = blockIdx.x * 8;
+  if (threadIdx.x == 0) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier));
+    asm volatile("fence.mbarrier_init.release.cluster;");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),
+                 "r"(8 * columns * 2));
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%2, %3}], [%4];" ::"r"(target),
+        "l"(&map), "r"(0), "r"(first), "r"(barrier)
+        : "memory");
+  }
+  __syncthreads();
+  for (unsigned done = 0; !done;) {
+    asm volatile(
+        "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], 0; "
+        "selp.u32 %0, 1, 0, p; }"
+        : "=r"(done)
+        : "r"(barrier)
+        : "memory");
+  }
+  const int row = threadIdx.x / 32, lane = threadIdx.x % 32;
+  if (first + row >= rows) return;
+  float top = kLowest, sum = 0.0f;
+  for (int n = lane; n < columns; n += 32)
+    top = fmaxf(top, __bfloat162float(tile[row * columns + n]));
+  for (int other = 16; other > 0; other /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, other));
+  for (int n = lane; n < columns; n += 32)
+    sum += expf(__bfloat162float(tile[row * columns + n]) - top);
+  for (int other = 16; other > 0; other /= 2) sum += __shfl_xor_sync(~0u, sum, other);
+  for (int n = lane; n < columns; n += 32) {
+    const float value = expf(__bfloat162float(tile[row * columns + n]) - top) / sum;
+    y[int64_t(first + row) * columns + n] = __float2bfloat16(value);
+  }
+}
+"""
+
+TILES_PLAN = """
+  {"guard": "N % 8 == 0 and N <= 256 and B < 2000000000",
+   "launches": [{"kernel": "softmax_tiles", "grid": ["ceil_div(B, 128) * 16", "1", "1"],
+     "block": ["256", "1", "1"], "cluster": ["16", "1", "1"], "shared_bytes": "16 * N",
+     "arguments": [{"tensor": "x", "box": ["8", "N"], "l2_promotion": "128B"}, "y",
+       {"value": "B", "type": "i32"}, {"value": "N", "type": "i32"}]}]}"""
+
+RMSNORM_CU = """
+#include "problem.h"
+
+extern "C" __global__ void rmsnorm_rows(const kp_bf16* x, const kp_bf16* residual,
+                                        const kp_bf16* weight, kp_bf16* y, kp_bf16* total,
+                                        double wide_eps, float eps, int columns) {
+  __shared__ float parts[8];
+  const int64_t start = int64_t(blockIdx.x) * columns;
+  float squares = 0.0f;
+  for (int n = threadIdx.x; n < columns; n += 256) {
+    const float sum = __bfloat162float(x[start + n]) + __bfloat162float(residual[start + n]);
+    total[start + n] = __float2bfloat16(sum);
+    squares += sum * sum;
+  }
+  for (int lane = 16; lane > 0; lane /= 2) squares += __shfl_xor_sync(~0u, squares, lane);
+  if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = squares;
+  __syncthreads();
+  squares = 0.0f;
+  for (int warp = 0; warp < 8; ++warp) squares += parts[warp];
+  const float both = 0.5f * (eps + static_cast<float>(wide_eps));
+  const float scale = rsqrtf(squares / columns + both);
+  for (int n = threadIdx.x; n < columns; n += 256) {
+    const float sum = __bfloat162float(x[start + n]) + __bfloat162float(residual[start + n]);
+    y[start + n] = __float2bfloat16(sum * scale * __bfloat162float(weight[n]));
+  }
+}
+"""
+
+RMSNORM_PLANS = """[
+  {"launches": [{"kernel": "rmsnorm_rows", "grid": ["M", "1", "1"], "block": ["256", "1", "1"],
+     "arguments": ["x", "residual", "weight", "y", "residual_out", "eps",
+       {"value": "eps", "type": "f32"}, {"value": "H", "type": "i32"}]}]}
+]"""
+
 SOFTMAX_PLANS = """[
   {"guard": "N % 8 == 0 and N <= 16384",
    "launches": [{"kernel": "softmax_rows", "grid": ["B", "1", "1"],
@@ -131,6 +219,16 @@ def cuda_softmax(text: str = SOFTMAX_CU, plans: str = SOFTMAX_PLANS) -> Candidat
     )
 
 
+def tiled_softmax() -> Candidate:
+    """Tensor maps, clusters of a size that has to be asked for, and the plans of the other."""
+    return cuda_softmax(SOFTMAX_CU + TILES_CU, SOFTMAX_PLANS.replace("[", f"[{TILES_PLAN},", 1))
+
+
+def cuda_rmsnorm() -> Candidate:
+    """Two outputs, and a scalar passed in two types."""
+    return cuda_softmax(RMSNORM_CU, RMSNORM_PLANS)
+
+
 def triton_softmax() -> Candidate:
     return Candidate(
         language=Language.TRITON,
@@ -151,8 +249,8 @@ class DeviceRun(ShippedRun):
     """A synthetic run of a target for a GPU; candidates are given."""
 
     def __init__(self, root: Path, *candidates: Candidate, target: Target | None = None) -> None:
-        super().__init__(root, "softmax", ("",))
         chosen = target or small(load_target("softmax", "cuda"))
+        super().__init__(root, chosen.name, ("",))
         environment = make_environment(machine="NVIDIA H200", arch="sm_90a", compiler="")
         self.manifest: RunManifest = make_manifest(target=chosen, environment=environment)
         self.files.write_manifest(self.manifest)
