@@ -48,7 +48,15 @@ class Executed:
 class ArchiveRun:
     """One archive in one workspace; the caller holds the spool's lock."""
 
-    def __init__(self, archive: JobArchive, plan: ExecutionPlan, *, lock: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        archive: JobArchive,
+        plan: ExecutionPlan,
+        *,
+        lock: int,
+        tell: Tell,
+        spared: frozenset[int] = frozenset(),
+    ) -> None:
         """Name what is run.
 
         Args:
@@ -56,11 +64,13 @@ class ArchiveRun:
             plan: how each is run.
             lock: every child inherits it, so that nobody else begins before the last one ended.
             tell: gets a line at each beginning and end, and now and then between them.
+            spared: processes below this one that belong to no job and outlive them.
         """
         self._archive = archive
         self._plan = plan
         self._lock = lock
         self._tell = tell
+        self._spared = spared
         self._spool = Spool(plan.workspace)
         self._began_s = time.monotonic()
         self._contents: dict[str, bytes] = {}
@@ -127,7 +137,7 @@ class ArchiveRun:
                 return found.outcome if found else None
             return execution.outcome()
         finally:
-            survivors = end_children()
+            survivors = end_children(spared=self._spared)
             if survivors:
                 self._say(f"{name}: processes cannot be killed: {survivors}")
             execution.close()

@@ -20,7 +20,6 @@ from gpu_runner import cli_archive
 
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
-    from gpu_runner.records import Environment
 
 _EXECUTOR = "gpu_runner.tasks.execute:execute"
 
@@ -142,7 +141,7 @@ def worker(
     """
     from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - see above
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - see above
-    from gpu_runner.host.machine import environment  # noqa: PLC0415 - see above
+    from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import (  # noqa: PLC0415 - see above
         adopt_orphans,
         die_with_parent,
@@ -156,7 +155,7 @@ def worker(
     _log_to_stderr()
     plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
-    machine = _fit_device() or environment()
+    machine = fit_machine()
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
         zygote(plan.workspace) as spared,
@@ -219,33 +218,18 @@ def doctor(
 
 
 def main() -> None:
-    """Run the command line; an error of the bus is one line, not a traceback."""
-    from gpu_runner.errors import ArchiveError, PoolError  # noqa: PLC0415 - see above
+    """Run the command line; an error that its user can put right is one line, no traceback."""
+    from gpu_runner.errors import ArchiveError, RunnerError  # noqa: PLC0415 - see above
 
     try:
         app()
-    except (ArchiveError, PoolError) as error:
+    except RunnerError as error:
         typer.echo(f"kernelpilot-runner: {error}", err=True)
         sys.exit(Exit.USAGE if isinstance(error, ArchiveError) else Exit.UNSERVED)
 
 
 _OWNER_PATIENCE_S = 15.0
 """How long a worker waits for the end of an earlier one of its name, and of its child."""
-
-
-def _fit_device() -> "Environment | None":
-    """Return what this worker tells of its GPU, or None without one; end where it is unfit."""
-    from gpu_runner.device import health  # noqa: PLC0415 - see above
-    from gpu_runner.device.machine import device_environment  # noqa: PLC0415 - see above
-
-    found = device_environment()
-    if found is not None:
-        try:
-            health.refuse_unhealthy(None, health.read_device(), health.probe_launch())
-        except health.DeviceUnhealthy as error:
-            typer.echo(f"kernelpilot-runner: {error}", err=True)
-            raise typer.Exit(Exit.UNSERVED) from error
-    return found
 
 
 def _read_job(path: Path) -> "AnyJob":

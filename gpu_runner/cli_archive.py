@@ -74,8 +74,9 @@ def execute(
     """
     from gpu_runner.archive_content import read_jobs  # noqa: PLC0415 - help loads nothing heavy
     from gpu_runner.archive_execute import ArchiveRun, make_folder  # noqa: PLC0415 - same
+    from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - same
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - same
-    from gpu_runner.host.machine import environment  # noqa: PLC0415 - same
+    from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - same
     from gpu_runner.process_tree import adopt_orphans, signals_as_bytes  # noqa: PLC0415 - same
     from gpu_runner.spool import Spool  # noqa: PLC0415 - same
 
@@ -88,9 +89,14 @@ def execute(
     adopt_orphans()
     lock = Spool(folder).lock(_OWNER, patience_s=_OWNER_PATIENCE_S)
     plan = ExecutionPlan(workspace=folder, executor=executor, grace_s=grace_s)
-    with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
-        run = ArchiveRun(jobs, plan, lock=lock, tell=lambda line: typer.echo(line, err=True))
-        done = run.run(stop, environment(), results)
+    machine = fit_machine()
+
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop, zygote(folder) as spared:
+        run = ArchiveRun(jobs, plan, lock=lock, tell=tell, spared=spared)
+        done = run.run(stop, machine, results)
     typer.echo(json.dumps(_summary(done, folder)) if as_json else _words(done))
     raise typer.Exit(_exit_code(done))
 
