@@ -9,10 +9,11 @@ of matrices bind `a` [m, k], `b` [n, k], `output` [m, n], `bias` [n] or "", the 
 {none, relu, silu, gelu_tanh, gelu}, `int8_gemm` float32 `scale_a` [m] and `scale_b` [n].
 """
 
+import re
 from collections.abc import Mapping
 
 from agents.errors import NothingFits
-from agents.playbook.families import Binding, Dialect, Match, detect
+from agents.playbook.families import Binding, Dialect, Match, Shape, detect
 from gpu_runner.problem import DType, Problem
 
 DEVICE = Dialect(
@@ -44,9 +45,31 @@ def detect_on_device(problem: Problem) -> Match:
     Raises:
         NothingFits: no recipe covers it; the message says what to configure.
     """
+    quantised = _quantize(Shape(problem, DEVICE))
+    if quantised is not None:
+        return Match(family="quantize", binding=quantised)
     match = detect(problem, DEVICE)
     bind = _product if match.family in _PRODUCTS else _rows
     return Match(family=match.family, binding=bind(problem, match))
+
+
+def _quantize(shape: Shape) -> Binding | None:
+    """Bind q[..., H], scale[...] = x[..., H] by the largest magnitude of each row over 127."""
+    if len(shape.inputs) != 1 or len(shape.outputs) != _OF_QUANTISING or shape.problem.scalars:
+        return None
+    (x,), (q, scale) = shape.inputs, sorted(shape.outputs, key=lambda t: -len(t.shape))
+    least = shape.scalar_or_literal("least")
+    is_called_so = "quant" in shape.title and re.search(r"\b127\b", shape.problem.reference)
+    is_shaped_so = bool(x.shape) and q.shape == x.shape and scale.shape == x.shape[:-1]
+    is_typed_so = q.dtype is DType.INT8 and scale.dtype is DType.FLOAT32 and shape.is_float(x)
+    if not is_called_so or not is_shaped_so or not is_typed_so or least is None:
+        return None
+    names = {"problem": shape.problem.name, "input": x.name, "output": q.name, "scale": scale.name}
+    return {**names, **shape.rows(x), **_types("", x.dtype), "least": least}
+
+
+_OF_QUANTISING = 2
+"""Outputs: the integers and their scales."""
 
 
 def _rows(problem: Problem, match: Match) -> Binding:

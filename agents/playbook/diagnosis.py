@@ -5,7 +5,7 @@ are thresholds of judgement, not of acceptance: a wrong diagnosis costs one atte
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,9 +64,15 @@ class Diagnosis:
     evidence: Evidence
 
 
-def diagnose(facts: Facts, view: RunView) -> Diagnosis:
-    """Return the first rule of the table that holds; the last one always does."""
-    for rule in RULES:
+def diagnose(facts: Facts, view: RunView, rules: Sequence[Rule] | None = None) -> Diagnosis:
+    """Return the first rule of the table that holds; the last one of a table always does.
+
+    Args:
+        facts: the profile.
+        view: what the machine offers, and the weights of the workloads.
+        rules: the table; by default that of a processor.
+    """
+    for rule in RULES if rules is None else rules:
         evidence = rule.evidence(facts, view)
         if evidence:
             return Diagnosis(rule=rule, evidence=evidence)
@@ -151,29 +157,33 @@ def _division(facts: Facts, view: RunView) -> Evidence:
         return ()
     if not mix.division or mix.division < _DIVISION_SHARE * mix.total:
         return ()
-    return (f"{mix.division} divisions or square roots", _where(lowest))
+    return (f"{mix.division} divisions or square roots", where(lowest))
 
 
 def _overhead(facts: Facts, view: RunView) -> Evidence:
     lowest = worst(facts, view)
     if lowest is None or lowest.bound != "latency" or lowest.time_us > _TINY_US:
         return ()
-    return (f"{lowest.workload} takes {lowest.time_us:.3g} us in all", _where(lowest))
+    return (f"{lowest.workload} takes {lowest.time_us:.3g} us in all", where(lowest))
 
 
-def _bound_by(name: str) -> Callable[[Facts, RunView], Evidence]:
+def bound_by(name: str) -> Callable[[Facts, RunView], Evidence]:
+    """Return the evidence that the workload with most to gain is bound so."""
+
     def evidence(facts: Facts, view: RunView) -> Evidence:
         lowest = worst(facts, view)
-        return (_where(lowest),) if lowest is not None and lowest.bound == name else ()
+        return (where(lowest),) if lowest is not None and lowest.bound == name else ()
 
     return evidence
 
 
-def _always(facts: Facts, _: RunView) -> Evidence:
+def always(facts: Facts, _: RunView) -> Evidence:
+    """Return what the profile lacks."""
     return facts.unavailable or ("no instruction counts and no roofline in the profile",)
 
 
-def _where(roof: Roofline) -> str:
+def where(roof: Roofline) -> str:
+    """Say where a workload stands."""
     return (
         f"{roof.workload}: {roof.time_us:.4g} us, {roof.fraction_reached:.0%} of a floor of "
         f"{roof.floor_us:.4g} us, bound by {roof.bound}"
@@ -264,7 +274,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         bottleneck="memory_bandwidth",
         confidence=0.8,
-        evidence=_bound_by("memory"),
+        evidence=bound_by("memory"),
         because=(
             "the bytes that must move explain most of the time",
             "fetching ahead and stores past the caches move fewer bytes or move them earlier",
@@ -276,7 +286,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         bottleneck="compute",
         confidence=0.75,
-        evidence=_bound_by("compute"),
+        evidence=bound_by("compute"),
         because=(
             "the arithmetic that must be done explains most of the time",
             "wider vectors, fewer operations an element and full multiply-add pipes reduce it",
@@ -288,7 +298,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         bottleneck="latency",
         confidence=0.6,
-        evidence=_bound_by("latency"),
+        evidence=bound_by("latency"),
         because=(
             "neither memory nor arithmetic explains the time, so the pipes wait",
             "more independent chains and earlier fetches give them something to do",
@@ -300,7 +310,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         bottleneck="unknown",
         confidence=0.2,
-        evidence=_always,
+        evidence=always,
         because=("the profile says too little; the search goes on without it",),
         expects=Movement(metric="speedup", direction="up", factor=1.02),
         others_are_weaker="no fact speaks for any of them",

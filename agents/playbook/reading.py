@@ -52,13 +52,14 @@ def _suspicions(context: ResearchContext) -> tuple[str, ...]:
     for workload in context.view.workloads:
         moved = problem.required_bytes(workload)
         intensity = problem.required_flops(workload) / moved if moved else 0.0
-        kind = "arithmetic" if intensity > _BALANCE else "memory traffic"
+        kind = "arithmetic" if intensity > _BALANCE[context.view.tier] else "memory traffic"
         found.append(f"{workload.name}: {intensity:.2g} operations a byte, so {kind}")
     return tuple(found)
 
 
-_BALANCE = 8.0
-"""Operations a byte where a present-day core's arithmetic and bandwidth are in balance, roughly."""
+_BALANCE = {"cpu": 8.0, "gpu": 100.0}
+"""Operations a byte where arithmetic and bandwidth are in balance, roughly: of a present-day core,
+and of a GPU's matrix units beside its memory."""
 
 
 def _citations(match: Match, search: Search, passages: tuple[Passage, ...]) -> tuple[Citation, ...]:

@@ -9,8 +9,9 @@ from agents.contexts import (
     WriteContext,
 )
 from agents.errors import NothingFits
+from agents.playbook.device_diagnosis import DEVICE_RULES
 from agents.playbook.device_families import detect_on_device
-from agents.playbook.diagnosis import changes, diagnose
+from agents.playbook.diagnosis import RULES, changes, diagnose
 from agents.playbook.edits import next_edit
 from agents.playbook.families import Match, detect
 from agents.playbook.planning import plan_for, review_of
@@ -62,7 +63,8 @@ class Playbook:
     async def digest(self, context: DigestContext) -> Digest:
         """Answer with the first rule of the table that the facts fulfil, and its edit."""
         match = _match(context.view)
-        found = diagnose(context.facts, context.view)
+        rules = DEVICE_RULES if context.facts.tier == "gpu" else RULES
+        found = diagnose(context.facts, context.view, rules)
         attempt = context.attempt
         against = context.view.goal_against
         speed = attempt.vs_baseline

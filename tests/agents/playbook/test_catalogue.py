@@ -11,11 +11,12 @@ from agents.playbook.diagnosis import Bottleneck
 from agents.playbook.families import detect
 from gpu_runner.candidate import Language
 from gpu_runner.languages.cpp import refuse_flags
-from graph.targets import load_target, target_names
+from graph.targets import load_target
 from tests.agents.builders import AVX512
+from tests.agents.playbook.device import ON_CPU
 from tests.builders import make_problem
 
-MATCHES = {name: detect(load_target(name).problem) for name in target_names()}
+MATCHES = {name: detect(load_target(name).problem) for name in ON_CPU}
 ALL = [
     pytest.param(name, recipe, id=f"{name}-{recipe.name}")
     for name, match in MATCHES.items()

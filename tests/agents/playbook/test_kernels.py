@@ -11,8 +11,9 @@ import pytest
 from agents.playbook.catalogue import Recipe, recipes_of, render
 from agents.playbook.families import detect
 from gpu_runner.problem import Problem, ProfileName, Workload
-from graph.targets import load_target, target_names
+from graph.targets import load_target
 from tests.agents.builders import problem_of
+from tests.agents.playbook.device import ON_CPU
 from tests.agents.playbook.kernels import Kernel, compiled, contents, worst_error
 
 pytestmark = [
@@ -45,7 +46,7 @@ FAR = {("softmax", "three_pass"), ("silu_and_mul", "vector"), ("gemm_bias_act", 
 
 CASES = [
     pytest.param(target, recipe, which, id=f"{target}-{recipe.name}-{which}")
-    for target in target_names()
+    for target in ON_CPU
     for recipe in recipes_of(detect(problem(target)).family, machine_isa())
     for which in (("best", "last") if (target, recipe.name) in FAR else ("best",))
 ]

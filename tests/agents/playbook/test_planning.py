@@ -10,8 +10,9 @@ from agents.replies import CheckRule, CriterionStatus, Review
 from gpu_runner.candidate import Language
 from gpu_runner.jobs import Reason
 from gpu_runner.records import Verdict
-from graph.targets import load_target, target_names
+from graph.targets import load_target
 from tests.agents.builders import make_decision, make_past, make_plan, make_view
+from tests.agents.playbook.device import ON_CPU
 from tests.agents.playbook.test_search import run_of
 
 
@@ -32,7 +33,7 @@ async def review_of(*, view=None, met=False, decisions=(), plan=None) -> Review:
     return await Playbook().review(context)
 
 
-@pytest.mark.parametrize("name", target_names())
+@pytest.mark.parametrize("name", ON_CPU)
 async def test_every_target_gets_a_plan_with_executable_criteria(name):
     plan = await plan_of(make_view(problem=load_target(name).problem))
     assert plan.language is Language.CPP

@@ -7,8 +7,9 @@ import pytest
 import agents
 from agents.contexts import ResearchContext
 from agents.playbook import Playbook
-from graph.targets import load_target, target_names
+from graph.targets import load_target
 from tests.agents.builders import make_plan, make_view
+from tests.agents.playbook.device import ON_CPU
 from tests.builders import make_workload
 
 PACKAGE = Path(agents.__file__).parent.parent
@@ -19,7 +20,7 @@ async def research_of(query: str = "", **changes):
     return await Playbook().research(context)
 
 
-@pytest.mark.parametrize("name", target_names())
+@pytest.mark.parametrize("name", ON_CPU)
 async def test_every_citation_resolves_to_its_lines(name):
     target = load_target(name)
     research = await research_of("", problem=target.problem, workloads=target.public)

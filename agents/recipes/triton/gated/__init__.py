@@ -1,0 +1,1 @@
+"""Templates, table and notes of the family."""
