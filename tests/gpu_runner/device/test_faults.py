@@ -9,6 +9,12 @@ def failed(kind, name="X", message="what it said"):
     return ProcessFailed(kind, name, message, "the log")
 
 
+def fault_of(error, role="launcher", timeout_s=9.0):
+    fault = candidates_fault(error, role, timeout_s)
+    assert fault is not None
+    return fault
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [
@@ -19,7 +25,7 @@ def failed(kind, name="X", message="what it said"):
     ],
 )
 def test_what_a_kernel_does_is_the_candidates_fault_and_said_in_words(name, word):
-    fault = candidates_fault(failed("driver", name, f"cuStreamSynchronize: {name}"), "launcher", 9)
+    fault = fault_of(failed("driver", name, f"cuStreamSynchronize: {name}"))
     assert fault.reason is Reason.CRASHED
     assert name in fault.message
     assert word in fault.message
@@ -34,13 +40,13 @@ def test_what_the_device_does_is_not(name):
 
 
 def test_a_kernel_that_does_not_end_is_told_the_time_it_had():
-    fault = candidates_fault(failed("silent"), "launcher", 20.0)
+    fault = fault_of(failed("silent"), timeout_s=20.0)
     assert fault.reason is Reason.TIMED_OUT
     assert "20 s" in fault.message
 
 
 def test_a_plan_that_cannot_be_lowered_is_told_in_its_own_words():
-    fault = candidates_fault(failed("plan", message="plan 0, launch 1 ('reduce')"), "launcher", 9)
+    fault = fault_of(failed("plan", message="plan 0, launch 1 ('reduce')"))
     assert fault.reason is Reason.LANGUAGE_MISMATCH
     assert fault.message == "plan 0, launch 1 ('reduce')"
 
@@ -48,4 +54,4 @@ def test_a_plan_that_cannot_be_lowered_is_told_in_its_own_words():
 @pytest.mark.parametrize("kind", ["internal", "runner", "gone"])
 def test_our_own_code_is_ours_in_a_launcher_and_the_baselines_in_a_baseline(kind):
     assert candidates_fault(failed(kind), "launcher", 9) is None
-    assert candidates_fault(failed(kind), "baseline", 9).reason is Reason.CRASHED
+    assert fault_of(failed(kind), "baseline").reason is Reason.CRASHED

@@ -51,10 +51,16 @@ def gone(pidfd: int) -> bool:
     return bool(select.select([pidfd], [], [], PATIENCE_S)[0])
 
 
+def connection(nest):
+    end = connect(nest, 5.0)
+    assert end is not None
+    return Channel(end)
+
+
 def forked(nest, role="oracle"):
     """Ask the zygote by hand: lifeline, our end of the channel, pidfd of the fork."""
     ours, theirs = socket.socketpair()
-    lifeline = Channel(connect(nest, 5.0))
+    lifeline = connection(nest)
     with Path(os.devnull).open("wb") as log:
         lifeline.send({"role": role}, (theirs.fileno(), log.fileno()))
     _, (pidfd,) = lifeline.receive(5.0)
@@ -121,7 +127,7 @@ def test_a_fork_is_killed_when_its_lifeline_is_cut_though_it_cannot_listen(nest)
     "request_", [{"role": "shell"}, {}, {"role": 7}], ids=["unknown", "none", "number"]
 )
 def test_a_request_that_makes_no_sense_is_dropped_and_the_next_one_served(nest, request_):
-    bad = Channel(connect(nest, 5.0))
+    bad = connection(nest)
     bad.send(request_)
     lifeline, ours, pidfd = forked(nest)
     for end in (bad, lifeline, ours):
