@@ -143,8 +143,8 @@ def test_serving_shapes_of_softmax_go_to_the_kernels_meant_for_them():
         for workload in target.public
     }
     assert found["router_decode"] == found["router_prefill"] == "row_in_16_lanes_x1"
-    assert found["scores_8k"] == "row_in_block_x4"
-    assert found["scores_2k"] == "row_in_block_x1"
+    assert found["scores_8k"] == "row_in_block_x8"
+    assert found["scores_2k"] == "row_in_block_x2"
     assert found["vocab_32k"] == "row_in_2_blocks"
     assert found["vocab_128k"] == "row_in_8_blocks"
 

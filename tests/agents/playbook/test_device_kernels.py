@@ -20,7 +20,7 @@ from tests.agents.playbook.device import ROWS, match_of, recipe_named, recipes_f
 CUDA, TRITON = Language.CUDA, Language.TRITON
 needs_cuda = pytest.mark.skipif(missing_toolchain(CUDA) is not None, reason="no CUDA compiler")
 needs_triton = pytest.mark.skipif(missing_toolchain(TRITON) is not None, reason="no triton")
-ENGINES = (("layernorm", "registers"), ("softmax", "pipeline"), ("rope", "vectors"))
+ENGINES = (("layernorm", "registers"), ("quantize_per_token", "pipeline"), ("rope", "vectors"))
 SPILLS = "spill_store_bytes"
 
 
