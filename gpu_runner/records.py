@@ -51,7 +51,7 @@ class TimingPlan(Message):
     warmup_s: float = Field(default=0.2, ge=0)
     token_us: float = Field(default=2000.0, gt=0)
     """Calls are chained until one token takes this long on the baseline."""
-    most_slots: int = Field(default=512, ge=1)
+    most_slots: int = Field(default=256, ge=1)
     width: float = Field(default=0.06, gt=0)
     """Pairs (and sittings) are added until the interval of the log-ratio is narrower."""
     near_duplicate_every: int = Field(default=5, ge=2)

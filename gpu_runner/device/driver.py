@@ -17,6 +17,7 @@ GRANULE: Final = 2 << 20
 """What the driver maps at a time, bytes; also the width of the unmapped fences."""
 _PLAIN_SHARED: Final = 48 << 10
 _PORTABLE_CLUSTER: Final = 8
+_ALL_SHARED_PERCENT: Final = 100
 _WORD_BYTES: Final = 8
 
 
@@ -126,6 +127,9 @@ class Kernel:
         if launch.shared_bytes > _PLAIN_SHARED:
             key = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             call("cuFuncSetAttribute", self._function, key, launch.shared_bytes)
+            # Else the driver may part the cache so that one such block fits and a second does not.
+            key = attributes.CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT
+            call("cuFuncSetAttribute", self._function, key, _ALL_SHARED_PERCENT)
         cluster = launch.cluster or (1, 1, 1)
         if cluster[0] * cluster[1] * cluster[2] > _PORTABLE_CLUSTER:
             key = attributes.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED

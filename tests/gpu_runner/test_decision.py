@@ -71,7 +71,7 @@ def test_a_decision_says_what_it_rests_on():
     assert decision.against == BASE
     assert decision.record_id == record.record_id
     assert decision.sittings == 5
-    assert decision.clock == "wall"
+    assert decision.clock == "cpu"
     assert decision.margin == 0.03
     assert decision.confidence == 0.995
     assert decision.noise == ()
@@ -165,14 +165,23 @@ def test_other_contenders_in_the_record_do_not_disturb():
 # Clocks and pressure -----------------------------------------------------------------------------
 
 
-def test_a_quiet_machine_ranks_by_the_wall():
-    decision = decide(two_clocks(wall=1.2, cpu=0.8, pressure=5.0), BASE, basis="claim")
-    assert (decision.clock, decision.margin) == ("wall", 0.03)
+def test_one_thread_is_ranked_by_processor_time():
+    decision = decide(two_clocks(wall=1.02, cpu=1.2, pressure=5.0), BASE, basis="claim")
+    assert (decision.clock, decision.margin) == ("cpu", 0.03)
     assert decision.overall.verdict is Verdict.FASTER
+    assert decision.overall.speedup == pytest.approx(1.2, rel=0.01)
 
 
-def test_a_busy_machine_ranks_one_thread_by_processor_time_with_a_wider_margin():
-    decision = decide(two_clocks(wall=0.7, cpu=1.2, pressure=5.1), BASE, basis="claim")
+@pytest.mark.parametrize(("wall", "cpu"), [(0.9, 1.2), (1.1, 0.8)])
+def test_the_wall_can_take_a_verdict_back_and_never_give_one(wall, cpu):
+    decision = decide(two_clocks(wall=wall, cpu=cpu, pressure=0.0), BASE, basis="claim")
+    assert decision.overall.verdict is Verdict.AMBIGUOUS
+    same = decide(two_clocks(wall=1.5, cpu=1.0, pressure=0.0), BASE, basis="claim")
+    assert same.overall.verdict is Verdict.SAME
+
+
+def test_a_busy_machine_asks_for_a_wider_margin():
+    decision = decide(two_clocks(wall=1.1, cpu=1.2, pressure=5.1), BASE, basis="claim")
     assert (decision.clock, decision.margin) == ("cpu", 0.05)
     assert decision.overall.verdict is Verdict.FASTER
     assert decision.noise == ("processor pressure reached 5 % (quiet: 5 %)",)

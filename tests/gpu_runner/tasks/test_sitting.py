@@ -26,9 +26,9 @@ HIDDEN = (make_workload(name="odd", axes={"B": 3, "N": 33}, visibility="hidden")
 COUNTED = SOFTMAX_CPP.replace(
     "return 0;",
     "static int calls[4096];\n    ++calls[a->N];\n"
-    "    if (a->N == 64 && calls[64] == 12) a->y[3] += 1;\n    return 0;",
+    "    if (a->N == 64 && calls[64] >= 12) a->y[3] += 1;\n    return 0;",
 )
-"""Wrong in its twelfth call of the second workload."""
+"""Wrong from its twelfth call of the second workload on."""
 
 
 def make_bench(**changes) -> Bench:
