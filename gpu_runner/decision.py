@@ -342,7 +342,9 @@ def _noise(record: BenchRecord, against: str, clock: Clock) -> tuple[str, ...]:
     words = []
     pressure = max(sitting.pressure_percent for sitting in record.sittings)
     if _is_busy(record):
-        text = f"processor pressure reached {pressure:.0f} % (quiet: {_BUSY_PERCENT:.0f} %)"
+        text = (
+            f"others used up to {pressure:.0f} % of the processors (quiet: {_BUSY_PERCENT:.0f} %)"
+        )
         if record.plan.threads > 1:
             text += f": {record.plan.threads} threads are not ranked on a busy machine; free it"
         elif clock == "wall":

@@ -84,7 +84,7 @@ class Sitting(Message):
     key_digest: Digest
     """sha256 of the secret key; the key itself dies with the sitting."""
     pressure_percent: float
-    """Pressure-stall `some avg10` of the processor when the sitting began, 0 to 100."""
+    """Share of all processors that others used during the sitting, 0 to 100."""
     verified_outputs: int
     series: tuple[Series, ...]
 

@@ -125,6 +125,11 @@ class Subject:
         self._inspect(freezer)
         return CallTime(wall_ns=wall_ns, cpu_ns=freezer.cpu_ns - cpu_before)
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the process so far, seconds; 0 before it is ready."""
+        return self._freezer.cpu_ns / 1e9 if self._freezer is not None else 0.0
+
     def refuse_movement(self) -> None:
         """See that it has not run since it was last frozen; every call does this first.
 

@@ -145,6 +145,11 @@ class Side:
         """Return when the candidate is loaded and the process is frozen."""
         self._subject.wait_ready()
 
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the process so far, from its start."""
+        return self._subject.cpu_s
+
     def refuse_movement(self) -> None:
         """Refuse a process that ran while it was stopped; call it after the last outputs are read.
 

@@ -6,6 +6,7 @@ of the machine divides out. Outputs are verified between blocks, while every sid
 Source: MEASUREMENT B4, B6, B7, B12, D2.
 """
 
+import os
 import random
 import secrets
 import time
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from math import ceil
 
 from gpu_runner.decision import enough_pairs
-from gpu_runner.host.machine import cpu_pressure_percent
+from gpu_runner.host import neighbours
 from gpu_runner.jobs import Bench, Reason
 from gpu_runner.languages import Artefact
 from gpu_runner.message import digest_of
@@ -77,7 +78,7 @@ class SittingRoom:
             ContenderFailed: another side did.
         """
         key = secrets.token_bytes(16)
-        pressure = cpu_pressure_percent()
+        began = neighbours.read()
         started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         verified_before = self._verifier.outputs
         with ExitStack() as stack:
@@ -96,11 +97,17 @@ class SittingRoom:
             for number, (entrant, side) in enumerate(zip(self._entrants, sides, strict=True)):
                 with blame(entrant.name, is_candidate=number == 0):
                     side.refuse_movement()
+            others = neighbours.others_percent(
+                began,
+                neighbours.read(),
+                subjects_s=sum(side.cpu_s for side in sides),
+                processors=os.cpu_count() or 1,
+            )
         return Sitting(
             index=index,
             started_at=started_at,
             key_digest=digest_of(key),
-            pressure_percent=pressure,
+            pressure_percent=others,
             verified_outputs=self._verifier.outputs - verified_before,
             series=tuple(s for place in sorted(series) for s in series[place]),
         )

@@ -184,7 +184,7 @@ def test_a_busy_machine_asks_for_a_wider_margin():
     decision = decide(two_clocks(wall=1.1, cpu=1.2, pressure=5.1), BASE, basis="claim")
     assert (decision.clock, decision.margin) == ("cpu", 0.05)
     assert decision.overall.verdict is Verdict.FASTER
-    assert decision.noise == ("processor pressure reached 5 % (quiet: 5 %)",)
+    assert decision.noise == ("others used up to 5 % of the processors (quiet: 5 %)",)
 
 
 def test_one_busy_sitting_makes_the_record_busy():
