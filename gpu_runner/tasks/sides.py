@@ -91,7 +91,7 @@ def build_for(
 class Side:
     """A subject with its arenas; enter it, `wait_ready()`, then call it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a process is opened with, each by its name
         self,
         artefact: Artefact,
         problem: Problem,
@@ -101,13 +101,25 @@ class Side:
         call_timeout_s: float,
         is_trusted: bool = False,
         unplugged_ops: tuple[str, ...] = (),
+        arenas: tuple[Arena, ...] = (),
     ) -> None:
-        """Map the arenas and launch the process; it loads while the caller goes on."""
+        """Map the arenas and launch the process; it loads while the caller goes on.
+
+        Args:
+            artefact: what the process loads.
+            problem: names the tensors.
+            places: the workloads, each with an arena.
+            threads: that the candidate may use.
+            call_timeout_s: of one token.
+            is_trusted: a baseline of the target.
+            unplugged_ops: operators that give NaN in this process.
+            arenas: one for each place, the caller's to close after this; by default its own.
+        """
         self.problem = problem
         self.places = tuple(places)
         self._stack = ExitStack()
         with ExitStack() as opening:
-            self.arenas = tuple(
+            self.arenas = arenas or tuple(
                 opening.enter_context(
                     Arena(problem, place.workload, slots=place.slots, mode=place.mode)
                 )

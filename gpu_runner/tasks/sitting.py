@@ -10,7 +10,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from math import ceil
 
 from gpu_runner.decision import enough_pairs
 from gpu_runner.host import neighbours
+from gpu_runner.host.arena import Arena, give_pages
 from gpu_runner.jobs import Bench, Reason
 from gpu_runner.languages import Artefact
 from gpu_runner.message import digest_of
@@ -113,16 +114,27 @@ class SittingRoom:
         )
 
     def _open_all(self, stack: ExitStack, index: int) -> list[Side]:
-        """Open the sides, in turns forwards and backwards.
-
-        Whoever is opened first gets other physical pages than the next: worth up to 4 % either
-        way, for as long as the process lives. Turns let it cancel over the sittings.
-        """
+        """Open the sides on memory of one kind, in turns forwards and backwards."""
+        memory = [tuple(self._arenas(stack)) for _ in self._entrants]
+        for of_one_place in zip(*memory, strict=True):
+            give_pages(of_one_place)
         turn = -1 if (index + self._first_turn) % 2 else 1
-        opened = [stack.enter_context(self._open(entrant)) for entrant in self._entrants[::turn]]
+        pairs = list(zip(self._entrants, memory, strict=True))
+        opened = [stack.enter_context(self._open(*pair)) for pair in pairs[::turn]]
         return opened[::turn]
 
-    def _open(self, entrant: Entrant) -> Side:
+    def _arenas(self, stack: ExitStack) -> Iterator[Arena]:
+        for place in self._places:
+            arena = Arena(
+                self._job.problem,
+                place.workload,
+                slots=place.slots,
+                mode=place.mode,
+                has_pages=False,
+            )
+            yield stack.enter_context(arena)
+
+    def _open(self, entrant: Entrant, arenas: tuple[Arena, ...]) -> Side:
         return Side(
             entrant.artefact,
             self._job.problem,
@@ -133,6 +145,7 @@ class SittingRoom:
             unplugged_ops=()
             if entrant.is_trusted
             else unplugged_ops(self._job.problem, entrant.artefact.language),
+            arenas=arenas,
         )
 
     def _verify_unseen(self, side: Side, key: bytes) -> None:
