@@ -49,7 +49,7 @@ class TimingPlan(Message):
     most_s: float = Field(default=60.0, gt=0)
     """Time of one workload in one sitting at most; a dozen pairs are taken all the same."""
     warmup_s: float = Field(default=0.2, ge=0)
-    token_us: float = Field(default=2000.0, gt=0)
+    token_us: float = Field(default=1000.0, gt=0)
     """Calls are chained until one token takes this long on the baseline."""
     most_slots: int = Field(default=256, ge=1)
     width: float = Field(default=0.06, gt=0)
