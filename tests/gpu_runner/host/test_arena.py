@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.errors import RunnerError
-from gpu_runner.host.arena import Arena, ArenaMode
+from gpu_runner.host.arena import Arena, ArenaMode, give_pages
 from gpu_runner.problem import Axis, DType, Tensor
 from tests.builders import make_problem, make_workload
 
@@ -249,6 +249,47 @@ def test_close_may_be_repeated_and_leaves_held_views_readable():
 def test_input_of_another_name_is_refused(name):
     with open_flat(DType.FLOAT32, 5) as arena, pytest.raises(ValueError, match="not in"):
         arena.input(0, name)
+
+
+@pytest.mark.parametrize("mode", ArenaMode)
+def test_pages_given_in_turns_hold_what_pages_given_at_once_hold(mode):
+    counts = (3, 70_000, 50_000)
+    slots = 2 if mode is ArenaMode.TIMED else 1
+    at_once = [open_flat(DType.FLOAT32, count, slots=slots, mode=mode) for count in counts]
+    in_turns = [
+        Arena(
+            make_flat(DType.FLOAT32),
+            make_workload(axes={"N": count}),
+            slots=slots,
+            mode=mode,
+            has_pages=False,
+        )
+        for count in counts
+    ]
+    give_pages(in_turns)
+    for one, other in zip(at_once, in_turns, strict=True):
+        for descriptors in ("input_fd", "output_fd"):
+            contents = []
+            for arena in (one, other):
+                size = os.fstat(getattr(arena, descriptors)).st_size
+                contents.append(os.pread(getattr(arena, descriptors), size, 0))
+            assert contents[0] == contents[1]
+        assert other.broken_guard(range(slots)) is None
+        one.close()
+        other.close()
+
+
+def test_an_arena_that_waits_for_its_pages_has_none():
+    arena = Arena(
+        make_flat(DType.FLOAT32),
+        make_workload(axes={"N": 1 << 20}),
+        slots=1,
+        has_pages=False,
+    )
+    assert os.fstat(arena.input_fd).st_blocks == 0
+    give_pages((arena,))
+    assert os.fstat(arena.input_fd).st_blocks > 0
+    arena.close()
 
 
 def test_more_memory_than_there_is_is_refused():
