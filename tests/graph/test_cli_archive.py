@@ -84,7 +84,6 @@ def killed_in(folder, archive, kind):
     return executions(work)
 
 
-@pytest.mark.serial
 def test_a_candidate_is_judged_far_away_whoever_is_killed_meanwhile(tiny):
     claim = f"bench.claim={json.dumps(SMALL)}"
     sent = told_by(
@@ -112,7 +111,6 @@ def test_a_candidate_is_judged_far_away_whoever_is_killed_meanwhile(tiny):
     assert (again["new"], again["known"], again["verdicts"]) == (0, 3, brought["verdicts"])
 
 
-@pytest.mark.serial
 def test_a_run_of_a_target_goes_on_with_what_is_imported(tiny):
     script = write_script(tiny / "team.yaml", SOFTMAX_CPP)
     team = ("--set", f"team.name=scripted:{script}", "--set", "target.scope.lanes=1")
