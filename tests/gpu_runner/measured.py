@@ -104,7 +104,12 @@ def with_candidate_times(record: BenchRecord, change) -> BenchRecord:
         s.model_copy(
             update={
                 "series": tuple(
-                    x.model_copy(update={"candidate_us": change(np.array(x.candidate_us))})
+                    x.model_copy(
+                        update={
+                            "candidate_us": change(np.array(x.candidate_us)),
+                            "candidate_cpu_us": change(np.array(x.candidate_cpu_us)),
+                        }
+                    )
                     for x in s.series
                 )
             }

@@ -86,7 +86,7 @@ async def test_without_a_broker_patience_ends(endpoint):
 
 
 async def test_without_a_worker_patience_ends(endpoint):
-    client = BusClient(endpoint, patience_s=0.1)
+    client = BusClient(endpoint, patience_s=1.5)
     with serving(endpoint):
         outcome = seen(await client.run(make_job()))
         with pytest.raises(PoolError, match="no worker was registered"):
