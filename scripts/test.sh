@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Run the tests that may share the machine in parallel, then those that measure or kill processes
-# alone. Both parts always run; the exit status is the first failure, and the closing line of each
-# part is repeated at the end. Arguments go to both, and may leave one of them without a test.
+# Run the tests that may share the machine in parallel, then those that drive or kill processes two at
+# a time, then those that measure alone. All parts always run; the exit status is the first failure,
+# and the closing line of each part is repeated at the end. Arguments go to all, and may leave one of
+# them without a test.
 set -uo pipefail
 
 logs="$(mktemp -d)"
@@ -19,9 +20,10 @@ part() {
     if [ "$status" -eq 0 ]; then status="$ended"; fi
 }
 
-part parallel -n auto -m "not serial and not gpu"
-part serial -m "serial and not gpu"
-for name in parallel serial; do
+part parallel -n auto -m "not processes and not timed and not gpu"
+part processes -n 2 -m "processes and not timed and not gpu"
+part timed -m "timed and not gpu"
+for name in parallel processes timed; do
     echo "$name: $(tail -n 1 "$logs/$name")"
 done
 exit "$status"

@@ -164,7 +164,7 @@ def test_a_process_that_is_gone_has_no_memory_and_no_children():
     assert (_resident_mib(gone), _children(gone)) == (0.0, [])
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_a_run_is_sampled_until_it_ends_and_ended_when_it_is_late(tmp_path):
     command = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(600)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

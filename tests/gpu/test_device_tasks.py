@@ -16,7 +16,7 @@ from graph.targets import load_target
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.serial,
+    pytest.mark.processes,
     pytest.mark.skipif(not identities(), reason="no CUDA device"),
 ]
 

@@ -14,7 +14,7 @@ from tests.builders import make_problem, make_workload
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.serial,
+    pytest.mark.processes,
     pytest.mark.skipif(not identities(), reason="no CUDA device"),
 ]
 

@@ -25,7 +25,7 @@ from tests.graph.device_run import (
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.serial,
+    pytest.mark.processes,
     pytest.mark.skipif(not identities(), reason="no CUDA device"),
 ]
 

@@ -93,7 +93,7 @@ def test_a_job_over_its_time_is_killed(run):
     assert done.outcomes["b"] == make_built("b")
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_nothing_of_a_job_outlives_it(run, tmp_path):
     done, _ = run(make_job("a", "fork 0.2"))
     assert done.outcomes["a"] == make_built("a")

@@ -17,7 +17,7 @@ PLAN = LocalPlan(executor=EXECUTOR, beat_s=0.1)
 JOBS = 6
 KILLS = 6
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 async def disturb(pool, fortune):

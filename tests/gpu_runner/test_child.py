@@ -122,7 +122,7 @@ def test_a_disk_full_at_the_last_step_has_its_exit_code(tmp_path):
     assert executions(tmp_path) == []
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_sigterm_ends_a_child_with_what_it_started(tmp_path):
     child = launch(make_job(order="fork"), tmp_path)
     while not (tmp_path / "daemon").exists():

@@ -119,7 +119,7 @@ def test_the_doctor_says_what_is_missing_and_what_to_do():
     assert lines[0]["name"] in CliRunner().invoke(app, ["doctor"]).stdout
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_broker_serves_until_it_is_told_to_stop(tmp_path, number):
     endpoint = f"ipc://{tmp_path}/bus"

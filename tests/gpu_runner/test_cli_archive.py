@@ -189,7 +189,7 @@ def child_of(work, job_id):
     return [e["pid"] for e in map(json.loads, lines) if e["job_id"] == job_id][-1]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 async def test_whoever_is_killed_goes_on_with_the_job_in_hand(archive, tmp_path):
     """Killed twice, in two different jobs; every job finishes once."""
     jobs = [make_job("a"), make_job("b", "await b"), make_job("c", "await c"), make_job("d")]
@@ -211,7 +211,7 @@ async def test_whoever_is_killed_goes_on_with_the_job_in_hand(archive, tmp_path)
     assert len(read_results(tmp_path / "jobs.results.zip").outcomes) == 4
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_stop_writes_the_results_so_far(archive, tmp_path, number):
     path, work = archive(make_job("a"), make_job("b", "sleep 600")), tmp_path / "jobs.work"
@@ -226,7 +226,7 @@ async def test_a_stop_writes_the_results_so_far(archive, tmp_path, number):
     assert list(read_results(tmp_path / "jobs.results.zip").outcomes) == ["a"]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 async def test_two_of_them_take_turns_in_one_workspace(archive, tmp_path):
     path, work = archive(make_job("a", "await go")), tmp_path / "jobs.work"
     first = begun(path)

@@ -42,7 +42,7 @@ def test_a_job_over_its_time_is_killed(start, tmp_path):
     assert executions(tmp_path) == []
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_a_deaf_job_is_killed_too(start):
     execution = start("hang", timeout_s=1.0)
     assert execution.wait().cause == "timed_out"

@@ -24,7 +24,7 @@ from tests.gpu_runner.executors import (
 ROOT = Path(__file__).parents[2]
 PLAN = LocalPlan(executor=EXECUTOR, beat_s=0.1)
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from gpu_runner.process_tree import EXIT_ORPHANED, children, signals_as_bytes
 from tests.gpu_runner.executors import is_alive, seen
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 PARENT = """
 import os, subprocess, sys

@@ -38,7 +38,7 @@ SLEEPERS = (
 )
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_every_child_is_killed_and_reaped():
     code = SLEEPERS + (
         "adopt_orphans()\n"
@@ -49,7 +49,7 @@ def test_every_child_is_killed_and_reaped():
     assert told(code) == [[], []]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_without_patience_the_living_are_named_and_left():
     code = SLEEPERS + (
         "left = end_children(patience_s=0)\n"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
 TERMS: dict[str, Any] = {"epoch": 1, "beat_s": 0.1, "lease_s": 20.0}
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 class Stage:

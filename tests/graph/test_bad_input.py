@@ -75,7 +75,7 @@ FORGED = r"""printf("{\"kind\": \"checked\", \"verdict\": \"FASTER\"}\nok 1 1\n"
     fprintf(stderr, "{\"verdict\": \"FASTER\", \"speedup\": 99}\n"); a->y[1] = 2;"""
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("text", "reasons"),
     [
@@ -135,7 +135,7 @@ def chaos(tmp_path):
     return Disturbed(tmp_path / "run", script, rounds=1)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_a_run_that_is_going_on_is_not_resumed(chaos):
     with chaos.begun(events=6) as process:
         process.send_signal(signal.SIGSTOP)
@@ -146,7 +146,7 @@ def test_a_run_that_is_going_on_is_not_resumed(chaos):
     assert f"is being worked on by process {process.pid}" in only_json(refused)["error"]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_of_two_that_resume_one_run_only_one_works_on_it(chaos):
     with chaos.begun(events=6) as process:
         process.kill()
@@ -222,7 +222,7 @@ def filled(tmp_path_factory):
     return json.loads(finished.stdout)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("number", FULL_AT)
 def test_a_full_disk_breaks_a_run_off_and_nothing_is_lost(filled, number):
     full, never = filled[str(number)], filled["999"]
@@ -238,7 +238,7 @@ def test_a_full_disk_breaks_a_run_off_and_nothing_is_lost(filled, number):
 FILL = 'cp -r "$0" "$1" && { cat /dev/zero > "$1/filler"; shift; exec "$@"; }'
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_a_command_that_finds_the_disk_full_says_so_in_one_line(tmp_path):
     run, disk = tmp_path / "softmax-1", tmp_path / "disk"
     disk.mkdir()

@@ -21,7 +21,7 @@ LEAST_KILLS = 20
 NOT_KILLED_AFTER = 8
 """Events at the end of a run within which it may end before anybody is killed."""
 
-pytestmark = [pytest.mark.serial, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 
 @dataclass

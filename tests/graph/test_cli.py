@@ -250,7 +250,7 @@ def bus():
         yield endpoint
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_run_prints_one_json_object_and_its_progress_to_stderr(bus, tmp_path):
     script = write_script(tmp_path / "team.yaml", "// us=60", "// us=50")
     finished = kernelpilot(
@@ -267,7 +267,7 @@ def test_run_prints_one_json_object_and_its_progress_to_stderr(bus, tmp_path):
     assert manifest.target.budget.rounds == 1
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_path):
     script = write_script(tmp_path / "team.yaml", "// us=60", "// us=50", "// us=40")
     command = [
@@ -294,7 +294,7 @@ def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_pa
     assert {**only_json(again), "run_dir": ""} == {**told, "run_dir": ""}
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_evaluate_prints_verdict_and_reason(bus, tmp_path):
     (tmp_path / "k.cpp").write_text("// us=50\n")
     (tmp_path / "slow.cpp").write_text("// us=100\n")
@@ -315,7 +315,7 @@ def test_evaluate_prints_verdict_and_reason(bus, tmp_path):
     assert only_json(wrong)["reason"] == "wrong_result"
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_evaluate_keeps_its_record_in_the_workspace(bus, tmp_path):
     (tmp_path / "k.cpp").write_text("// us=50\n")
     finished = kernelpilot(

@@ -127,7 +127,7 @@ async def test_an_unknown_target_is_refused_before_anything_is_asked():
         await choose("auto", "sofmax", PoolSettings(endpoint="ipc:///nowhere", state=""))
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 async def test_a_pool_that_is_set_is_asked_for_its_own_machine(machine, target):
     machine(1)
     with (

@@ -141,7 +141,7 @@ def make_trial(text: str) -> Trial:
     )
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 async def test_a_run_is_begun_in_its_directory_and_told_on_the_console(bus, tmp_path):
     script = write_script(tmp_path / "team.yaml", "// us=60", "// us=50")
     settings = load_settings(
@@ -164,7 +164,7 @@ async def test_a_run_is_begun_in_its_directory_and_told_on_the_console(bus, tmp_
     assert result.report == str(files.root / "report.html")
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("text", "verdict"), [("us=50", Verdict.FASTER), ("check=fail", Verdict.REJECTED)]
 )

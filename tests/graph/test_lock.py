@@ -54,7 +54,7 @@ def test_a_directory_without_a_lock_is_held_by_nobody(tmp_path):
     assert holder(tmp_path / "none") is None
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_the_lock_dies_with_its_holder(tmp_path):
     child = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)],

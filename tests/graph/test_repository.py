@@ -61,7 +61,7 @@ def test_its_tests_pass_without_this_program(shipped):
     assert re.search(r"\d{2,} passed", done.stdout)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_its_benchmark_prints_both_times_with_intervals(shipped):
     done = isolated(shipped.root, "benchmarks/bench.py", "--quick", "--json", how="run_path")
     assert done.returncode == 0, done.stderr[-4000:]

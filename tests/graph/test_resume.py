@@ -45,7 +45,7 @@ def crashes(tmp_path_factory):
     return json.loads(finished.stdout)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("death", DEATHS)
 def test_a_run_killed_at_any_write_ends_with_the_ledger_of_an_undisturbed_one(crashes, death):
     undisturbed, killed = crashes["0"], crashes[str(death)]
@@ -57,7 +57,7 @@ def test_a_run_killed_at_any_write_ends_with_the_ledger_of_an_undisturbed_one(cr
     assert killed["ledger"]["result"] == undisturbed["ledger"]["result"]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("death", DEATHS)
 def test_every_happening_of_a_killed_run_is_told_once(crashes, death):
     assert set(crashes[str(death)]["ledger"]["events"]) - {"exit:0", "exit:1"} == set(
@@ -65,7 +65,7 @@ def test_every_happening_of_a_killed_run_is_told_once(crashes, death):
     ) - {"exit:0"}
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("death", DEATHS)
 def test_only_jobs_in_flight_are_handed_in_again(crashes, death):
     undisturbed = Counter(crashes["0"]["jobs"])

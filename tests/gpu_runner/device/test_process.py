@@ -27,7 +27,7 @@ OPEN = {
 }
 PATIENCE_S = 60.0
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")

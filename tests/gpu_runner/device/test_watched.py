@@ -41,7 +41,7 @@ def test_program_starts_in_its_folder_with_its_own_temporary_files(tmp_path):
     assert said == [os.path.realpath(tmp_path), str(tmp_path)]
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_late_program_is_killed_with_its_children(tmp_path):
     text = (
         "import subprocess, sys, time\n"

@@ -9,7 +9,7 @@ import pytest
 from gpu_runner.host import cgroup
 
 pytestmark = [
-    pytest.mark.serial,
+    pytest.mark.processes,
     pytest.mark.skipif(cgroup.refusal() is not None, reason="no control group can be made"),
 ]
 

@@ -13,7 +13,7 @@ from gpu_runner.host import bubblewrap
 from gpu_runner.host.enclosure import Enclosure
 from gpu_runner.host.grants import Grants, LayerName
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 ALL: frozenset[LayerName] = frozenset()
 NO_NAMESPACE: frozenset[LayerName] = frozenset({"bubblewrap"})

@@ -11,7 +11,7 @@ import pytest
 
 from gpu_runner.host.freeze import Freezer
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 SPINNING = """
 import sys, threading

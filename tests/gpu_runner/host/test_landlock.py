@@ -9,7 +9,7 @@ import pytest
 from gpu_runner.host import landlock
 
 pytestmark = [
-    pytest.mark.serial,
+    pytest.mark.processes,
     pytest.mark.skipif(landlock.version() == 0, reason="needs Landlock"),
 ]
 

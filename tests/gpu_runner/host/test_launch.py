@@ -98,7 +98,7 @@ def test_python_host_is_isolated_from_the_environment(arena, tmp_path):
     assert program.name == "python_host.py"
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("without", [frozenset(), frozenset({"bubblewrap"})])
 def test_scratch_folder_goes_with_the_subject(arena, tmp_path, without, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -114,7 +114,7 @@ def test_scratch_folder_goes_with_the_subject(arena, tmp_path, without, monkeypa
     assert list(tmp_path.glob("subject-*")) == []
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_host_that_cannot_start_is_our_fault(arena, tmp_path, monkeypatch):
     """The wrong program in the place of the host: nothing is held against the candidate."""
     tools = tmp_path / "tools"

@@ -45,7 +45,7 @@ def test_clocks_only_grow():
     assert after.own_s >= before.own_s
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_a_process_that_is_not_ours_is_seen():
     before = read()
     subprocess.run([sys.executable, "-c", BURN], check=True)

@@ -53,7 +53,7 @@ def run(x, w, i, s, alpha, shift, y, total):
 """
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_every_kind_of_argument_arrives_in_order(tmp_path):
     problem = make_problem(
         axes=(Axis(name="B", kind="var"), Axis(name="N", kind="const", value=8)),
@@ -86,7 +86,7 @@ def test_every_kind_of_argument_arrives_in_order(tmp_path):
         assert arena.output(0, "total") == 58
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("without", [frozenset(), ONLY_PROTOCOL], ids=["all", "bare"])
 def test_returning_module_is_served(tmp_path, without):
     artefact = write_module(tmp_path / "a", SOFTMAX_PYTHON)
@@ -141,7 +141,7 @@ def run(x):
 """
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_candidate_sees_nothing_and_can_do_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("KERNELPILOT_SECRET", "a key")
     artefact = write_module(tmp_path / "a", SECRETIVE)
@@ -192,7 +192,7 @@ def raising(error):
     return run
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("run", "answers", "status"),
     [
@@ -209,7 +209,7 @@ def test_answer_tells_success_from_every_failure(run, answers, status):
     assert answers_of(serving(run)) == (answers, status)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "text", ["import nothing_like_it", "runs = 1", "def run(x) return x", "raise ValueError"]
 )
@@ -219,7 +219,7 @@ def test_module_that_cannot_be_loaded_has_its_code(tmp_path, text):
     assert answers_of(lambda channel: python_host.load(channel, path)) == ([b"\x01"], 1)
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_module_finds_its_neighbours_and_no_arguments(tmp_path):
     (tmp_path / "neighbour.py").write_text("VALUE = 5")
     path = tmp_path / "candidate.py"
@@ -249,7 +249,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 @pytest.mark.parametrize("name", FAILURES)
 def test_failure_has_its_reason(tmp_path, name):
     text, reason, said = FAILURES[name]
@@ -260,7 +260,7 @@ def test_failure_has_its_reason(tmp_path, name):
     assert said in caught.value.message
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_unplugged_subject_shows_a_library_call(tmp_path):
     artefact = write_module(
         tmp_path / "a", "import torch\ndef run(x):\n    return torch.softmax(x, -1)"
@@ -283,7 +283,7 @@ def run(x):
 """
 
 
-@pytest.mark.serial
+@pytest.mark.processes
 def test_trusted_baseline_may_compile_and_keep_what_it_compiled(tmp_path):
     artefact = write_module(tmp_path / "a", TRUSTED, is_trusted=True)
     (tmp_path / "a" / "inductor").mkdir()

@@ -12,7 +12,7 @@ import pytest
 
 from gpu_runner.host import reaper, seccomp
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 class Reaped:

@@ -12,7 +12,7 @@ import pytest
 from gpu_runner.host import bubblewrap, cgroup, landlock
 from gpu_runner.host.sandbox import Grants, LayerName, active_layers, probe, run, wrap
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 ALL: frozenset[LayerName] = frozenset()
 NO_NAMESPACE = frozenset({"bubblewrap"})

@@ -28,7 +28,7 @@ from tests.gpu_runner.host.serving import (
     serve_once,
 )
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from tests.gpu_runner.host.kernels import (
 )
 from tests.gpu_runner.host.serving import ONLY_PROTOCOL, pid_of, refusal_of, serve_once
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.processes
 
 
 @pytest.fixture(scope="module")

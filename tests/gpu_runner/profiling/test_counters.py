@@ -58,7 +58,7 @@ def test_frozen_descendant_is_found_among_the_running(sleeper):
     assert sleeper.pid not in frozen_descendants(sleeper.pid)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_process_is_counted_or_the_reason_is_given(sleeper):
     with counting(sleeper.pid) as result:
         pass

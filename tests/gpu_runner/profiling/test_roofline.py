@@ -90,7 +90,7 @@ def kept(workspace):
     return sorted((workspace / "cache" / "ceilings").glob("*.json"))
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_ceilings_are_measured_a_few_times_and_then_kept(workspace):
     first = ceilings(100_000, threads=1, workspace=workspace)
     assert first.samples == 1
@@ -103,7 +103,7 @@ def test_ceilings_are_measured_a_few_times_and_then_kept(workspace):
     assert len(kept(workspace)) == 1
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_sizes_of_one_class_share_their_figures_and_damage_is_measured_again(workspace):
     ceilings(1 << 16, threads=1, workspace=workspace)
     ceilings((1 << 17) - 1, threads=1, workspace=workspace)

@@ -13,7 +13,7 @@ from gpu_runner.tasks.bench import _refuse_impossible, bench
 from gpu_runner.tasks.sides import ContenderFailed
 from tests.builders import SOFTMAX_CPP, make_candidate, make_problem, make_workload
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 PLAN = TimingPlan(pairs=12, most_pairs=20, candidate_s=0, warmup_s=0.01, most_s=2.0)
 WORKLOADS = (

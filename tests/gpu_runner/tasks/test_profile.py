@@ -23,7 +23,7 @@ def run(workspace, *, workloads=None, **changes):
     return profile(job, workspace=workspace)
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_softmax_in_cpp_gives_every_kind_of_fact(workspace):
     workloads = (
         make_workload(),
@@ -43,7 +43,7 @@ def test_softmax_in_cpp_gives_every_kind_of_fact(workspace):
     assert list((workspace / "scratch").iterdir()) == []
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_python_has_a_roofline_and_names_what_is_missing(workspace):
     outcome = run(workspace, language=Language.PYTHON, text="def run(x): return x.clone()\n")
     assert isinstance(outcome, Profiled)
@@ -67,7 +67,7 @@ def test_candidate_that_does_not_build_is_its_own_fault(workspace):
     assert failure.value.reason is Reason.COMPILE_FAILED
 
 
-@pytest.mark.serial
+@pytest.mark.timed
 def test_candidate_that_fails_is_its_own_fault(workspace):
     with pytest.raises(SubjectFailed) as failure:
         run(workspace, text=SOFTMAX_CPP.replace("return 0;", "return 7;"))

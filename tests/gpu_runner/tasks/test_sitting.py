@@ -17,7 +17,7 @@ from gpu_runner.tasks.sitting import Entrant, SittingRoom, _Heat, _Times
 from gpu_runner.tasks.verify import Verifier
 from tests.builders import SOFTMAX_CPP, make_candidate, make_problem, make_workload
 
-pytestmark = pytest.mark.serial
+pytestmark = pytest.mark.timed
 
 PROBLEM = make_problem()
 PLAN = TimingPlan(pairs=10, most_pairs=10, candidate_s=0, warmup_s=0, most_s=2.0, token_us=1.0)
