@@ -34,7 +34,7 @@ def recipes_in(language: Language) -> list[ParameterSet]:
 
 
 def variants() -> list[ParameterSet]:
-    """The second and the last value of every parameter; others are compiled where they are tuned."""
+    """The second and the last value of every parameter; tuning compiles the others."""
     found = []
     for name, recipe_name in ENGINES:
         recipe = recipe_named(name, recipe_name)
