@@ -6,7 +6,7 @@ BIN := .venv/bin
 option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run resume runner broker format lint test test-gpu check exploits bench \
+.PHONY: help install lock run resume runner broker format lint test test-device test-gpu check exploits bench \
 	bench-gate docs docs-check size
 
 help: ## List the targets
@@ -40,13 +40,16 @@ lint: install ## Ruff, formatting, mypy strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: install ## All tests that need no GPU and no network
+test: install ## All tests that need no GPU and no network, but for those of test-device
 	@bash scripts/test.sh $(ARGS)
+
+test-device: install ## The GPU tier without a GPU: compile CUDA and Triton, judge on a processor
+	$(BIN)/python -m pytest -q -n auto -m "device and not gpu" $(ARGS)
 
 test-gpu: install ## The tests that need a CUDA device
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)
 
-check: lint test docs-check ## Lint, test and docs-check
+check: lint test test-device docs-check ## Lint, all tests and docs-check
 
 exploits: install ## Evaluate every published way to cheat; print the table
 	$(BIN)/python -m tests.exploits.run $(ARGS)

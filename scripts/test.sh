@@ -20,9 +20,9 @@ part() {
     if [ "$status" -eq 0 ]; then status="$ended"; fi
 }
 
-part parallel -n auto -m "not processes and not timed and not gpu"
-part processes -n 2 -m "processes and not timed and not gpu"
-part timed -m "timed and not gpu"
+part parallel -n auto -m "not processes and not timed and not gpu and not device"
+part processes -n 2 -m "processes and not timed and not gpu and not device"
+part timed -m "timed and not gpu and not device"
 for name in parallel processes timed; do
     echo "$name: $(tail -n 1 "$logs/$name")"
 done
