@@ -77,14 +77,22 @@ async def test_jobs_are_run_and_nothing_is_left_running(tmp_path, monkeypatch):
     assert not any(deep.iterdir())
 
 
+async def refusal(pool, job) -> str:
+    """What is said of a job whose id is taken: by the broker, or by the worker of a new broker."""
+    try:
+        outcome = await pool.run(job)
+    except PoolError as error:
+        return str(error)
+    return str(outcome.message)
+
+
 async def test_a_finished_job_is_answered_and_not_run_again(tmp_path):
     async with LocalPool(tmp_path, plan=PLAN) as pool:
         first = await pool.run(make_job())
         assert await pool.run(make_job()) == first
     async with LocalPool(tmp_path, plan=PLAN) as pool:
         assert await pool.run(make_job()) == first
-        with pytest.raises(PoolError, match="in use for another job"):
-            await pool.run(make_job(order="sleep 0"))
+        assert "another job" in await refusal(pool, make_job(order="sleep 0"))
     assert executions(tmp_path, "started") == ["job"]
 
 
