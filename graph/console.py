@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -128,12 +129,19 @@ def print_result(
             console.print(f"{name:>14}  {value}", markup=False, highlight=False, soft_wrap=True)
 
 
+_LONGEST_NAME = 22
+
+
 def claim_table(
     decision: Decision, attempt_id: str, floors_us: Mapping[str, float] = MappingProxyType({})
 ) -> Table:
     """Return the final kernel against one baseline: over W, then workload by workload."""
-    table = Table(title=f"{attempt_id} vs {decision.against}", title_justify="left")
-    table.add_column("workload", no_wrap=True)
+    title = f"{attempt_id} vs {decision.against}"
+    # Eight columns of a log's 80 characters: no room for edges.
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 0)
+    )
+    table.add_column("workload", no_wrap=True, max_width=_LONGEST_NAME)
     table.add_column("verdict", no_wrap=True)
     floor = ("floor us",) if floors_us else ()
     for heading in ("speed-up", "low", "high", "kernel us", "base us", *floor):
