@@ -25,6 +25,10 @@ class Language(StrEnum):
     TRITON = "triton"
 
 
+DEVICE_LANGUAGES = frozenset({Language.CUDA, Language.TRITON})
+"""Candidates in these are cubins and launch plans."""
+
+
 class Source(Message):
     """One text file of a candidate."""
 

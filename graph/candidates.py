@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu_runner.candidate import Candidate, Language, LaunchPlan, Source
+from gpu_runner.candidate import DEVICE_LANGUAGES, Candidate, Language, LaunchPlan, Source
 from gpu_runner.problem import Problem
 from graph.errors import EvaluationError, RunError
 from graph.runs import find_run
@@ -103,7 +103,7 @@ def _from_files(
         sources = tuple(_source(path, spoken, is_alone=len(paths) == 1) for path in paths)
         plan = folder / "plan.json"
         plans: tuple[LaunchPlan, ...] = ()
-        if spoken in {Language.CUDA, Language.TRITON} and plan.is_file():
+        if spoken in DEVICE_LANGUAGES and plan.is_file():
             plans = _PLANS.validate_json(plan.read_bytes())
         calling = calling_of(sources[0].text, problem) if spoken is Language.PYTHON else "returning"
         return Candidate(language=spoken, sources=sources, calling=calling, plans=plans)

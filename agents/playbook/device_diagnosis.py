@@ -5,7 +5,7 @@ tells memory from arithmetic. The figures are thresholds of judgement, not of ac
 """
 
 from agents.contexts import RunView
-from agents.playbook.diagnosis import Evidence, Rule, always, bound_by, where, worst
+from agents.playbook.diagnosis import UNKNOWN, Evidence, Rule, bound_by, where, worst
 from agents.replies import Movement
 from gpu_runner.facts import Facts, KernelFacts
 
@@ -134,14 +134,6 @@ DEVICE_RULES: tuple[Rule, ...] = (
         others_are_weaker="the data arrives faster than it is worked on",
         query="tile matrix units",
     ),
-    Rule(
-        bottleneck="unknown",
-        confidence=0.2,
-        evidence=always,
-        because=("the profile says too little; the search goes on without it",),
-        expects=Movement(metric="speedup", direction="up", factor=1.02),
-        others_are_weaker="no fact speaks for any of them",
-        query="",
-    ),
+    UNKNOWN,
 )
 """In the order they are asked: what makes the others moot comes first."""

@@ -198,6 +198,17 @@ def _offered(view: RunView) -> int:
     return next((bits for name, bits in _WIDTHS if name in view.isa), 0)
 
 
+UNKNOWN = Rule(
+    bottleneck="unknown",
+    confidence=0.2,
+    evidence=always,
+    because=("the profile says too little; the search goes on without it",),
+    expects=Movement(metric="speedup", direction="up", factor=1.02),
+    others_are_weaker="no fact speaks for any of them",
+    query="",
+)
+"""The last one of every table: it always holds."""
+
 RULES: tuple[Rule, ...] = (
     Rule(
         bottleneck="near_roof",
@@ -307,14 +318,6 @@ RULES: tuple[Rule, ...] = (
         others_are_weaker="both ceilings are far away",
         query="independent chains latency",
     ),
-    Rule(
-        bottleneck="unknown",
-        confidence=0.2,
-        evidence=always,
-        because=("the profile says too little; the search goes on without it",),
-        expects=Movement(metric="speedup", direction="up", factor=1.02),
-        others_are_weaker="no fact speaks for any of them",
-        query="",
-    ),
+    UNKNOWN,
 )
 """In the order they are asked: what makes the others moot comes first."""

@@ -19,7 +19,7 @@ from agents.playbook.reading import research_for
 from agents.playbook.search import Search, proposal_for
 from agents.replies import Citation, Digest, Draft, Plan, Research, Review
 from agents.roles import Spend
-from gpu_runner.candidate import Language
+from gpu_runner.candidate import DEVICE_LANGUAGES, Language
 
 
 class Playbook:
@@ -90,7 +90,7 @@ class Playbook:
 
 
 def _match(view: RunView) -> Match:
-    if _ON_DEVICE & set(view.languages):
+    if DEVICE_LANGUAGES & set(view.languages):
         return detect_on_device(view.problem)
     if Language.CPP in view.languages:
         return detect(view.problem)
@@ -99,6 +99,3 @@ def _match(view: RunView) -> Match:
         f"allows {', '.join(view.languages) or 'no language'}; add one of them to the target's "
         "languages and install its compiler, or configure a model provider with --team"
     )
-
-
-_ON_DEVICE = {Language.CUDA, Language.TRITON}

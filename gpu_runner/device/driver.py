@@ -11,10 +11,9 @@ from functools import cache
 from typing import Any, Final
 
 from gpu_runner.device.concrete import ConcreteLaunch, Map, Pointer, Scratch, Word
+from gpu_runner.device.placement import GRANULE
 from gpu_runner.errors import RunnerError
 
-GRANULE: Final = 2 << 20
-"""What the driver maps at a time, bytes; also the width of the unmapped fences."""
 _PLAIN_SHARED: Final = 48 << 10
 _PORTABLE_CLUSTER: Final = 8
 _ALL_SHARED_PERCENT: Final = 100

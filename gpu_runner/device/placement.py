@@ -10,7 +10,7 @@ from typing import Final, Literal
 from gpu_runner.problem import Problem, Tensor, Workload
 
 GRANULE: Final = 2 << 20
-"""Slabs are multiples of this, bytes: what the driver maps at a time."""
+"""Slabs are multiples of this, bytes: what the driver maps at a time, and the width of a fence."""
 ALIGNMENT: Final = 256
 """Of every tensor where calls are timed, bytes; torch's own allocations have 512."""
 LEAST_ALIGNMENT: Final = 16

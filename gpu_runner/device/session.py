@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, Self
 
 from pydantic import TypeAdapter
 
-from gpu_runner.candidate import Candidate, Language, LaunchPlan
+from gpu_runner.candidate import DEVICE_LANGUAGES, Candidate, LaunchPlan
 from gpu_runner.device.channel import Message
 from gpu_runner.device.faults import candidates_fault
 from gpu_runner.device.placement import Placement
@@ -190,7 +190,7 @@ class DeviceSide:
     ) -> None:
         """Start the process and tell it everything; it loads while the caller goes on."""
         self._timeout_s = call_timeout_s
-        is_cubin = candidate.language in {Language.CUDA, Language.TRITON}
+        is_cubin = candidate.language in DEVICE_LANGUAGES
         self._process = DeviceProcess("launcher" if is_cubin else "baseline", session.workspace)
         batches = in_batches(session.descriptors)
         try:
@@ -272,7 +272,7 @@ def _opening(problem: Problem, placements: Sequence[Placement], *, batches: int)
 
 
 def _loading(artefact: Artefact, candidate: Candidate) -> dict[str, object]:
-    if candidate.language in {Language.CUDA, Language.TRITON}:
+    if candidate.language in DEVICE_LANGUAGES:
         plans = _PLANS.dump_python(candidate.plans, mode="json")
         return {"artefact": str(artefact.path), "plans": plans}
     return {

@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -114,9 +115,14 @@ class _Zygote:
             return
         child = os.fork()
         if child == 0:
-            with contextlib.suppress(BaseException):
-                os._exit(self._become(role, lifeline, descriptors))
-            os._exit(1)
+            code = 1
+            try:
+                code = self._become(role, lifeline, descriptors)
+            except BaseException:  # noqa: BLE001 - told in the log that its supervisor quotes
+                traceback.print_exc()
+            finally:  # a fork must never go on as a second zygote
+                sys.stderr.flush()
+                os._exit(code)
         pidfd = os.pidfd_open(child)
         self._lifelines[lifeline.fileno()] = (lifeline, pidfd)
         self._poll.register(lifeline.fileno(), select.POLLIN)

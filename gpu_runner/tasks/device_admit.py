@@ -54,8 +54,8 @@ def device_admit(job: Admit, *, workspace: Path) -> Admitted:
     ):
         with blame(baseline.name, is_candidate=False):
             side.wait_ready()
-        trusted = _Trusted(job, session, side, {w.name: i for i, w in enumerate(workloads)})
-        trusted.folder = Path(folder)
+        places = {workload.name: number for number, workload in enumerate(workloads)}
+        trusted = _Trusted(job.baselines[0].name, session, side, places, Path(folder))
         admission = admit(job.problem, workloads, {baseline.name: trusted})
     return Admitted(
         job_id=job.job_id,
@@ -75,13 +75,13 @@ class _Trusted:
     """The baseline as a function from raw inputs to raw outputs."""
 
     def __init__(
-        self, job: Admit, session: Session, side: DeviceSide, places: dict[str, int]
+        self, name: str, session: Session, side: DeviceSide, places: dict[str, int], folder: Path
     ) -> None:
-        self._job = job
+        self._name = name
         self._session = session
         self._side = side
         self._places = places
-        self.folder = Path()
+        self._folder = folder
 
     def __call__(
         self, workload: Workload, inputs: Mapping[str, np.ndarray]
@@ -89,15 +89,15 @@ class _Trusted:
         """Run it on the device."""
         number = self._places[workload.name]
         for name, values in inputs.items():
-            values.tofile(self.folder / name)
-        self._session.put(number, self.folder)
+            values.tofile(self._folder / name)
+        self._session.put(number, self._folder)
         self._session.poison(number, _PATTERN)
-        with blame(self._job.baselines[0].name, is_candidate=False):
+        with blame(self._name, is_candidate=False):
             self._side.run(number, 0)
-        self._session.get(number, self.folder)
+        self._session.get(number, self._folder)
         return {
             tensor.name: np.fromfile(
-                self.folder / tensor.name, dtype=numpy_dtype(tensor.dtype)
-            ).reshape(self._job.problem.shape(tensor, workload))
-            for tensor in self._job.problem.outputs
+                self._folder / tensor.name, dtype=numpy_dtype(tensor.dtype)
+            ).reshape(self._session.problem.shape(tensor, workload))
+            for tensor in self._session.problem.outputs
         }

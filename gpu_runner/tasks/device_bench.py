@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from gpu_runner.candidate import Candidate, Contender
-from gpu_runner.decision import enough_pairs, needs_more
+from gpu_runner.candidate import Candidate
+from gpu_runner.decision import enough_pairs
 from gpu_runner.device.machine import device_environment, identities
 from gpu_runner.device.placement import Placement, place, slots_for
 from gpu_runner.device.session import (
@@ -30,7 +30,8 @@ from gpu_runner.jobs import Bench, Benched, Reason
 from gpu_runner.languages import Artefact
 from gpu_runner.message import digest_of
 from gpu_runner.records import BenchRecord, Series, Sitting
-from gpu_runner.tasks.sides import blame, build_for
+from gpu_runner.tasks.record import build_side, contenders_of, median_us, take_sittings
+from gpu_runner.tasks.sides import blame
 
 _DISCARDED = 3
 _FEWEST_PAIRS = 12
@@ -45,7 +46,6 @@ _PAUSES_S = (1.0, 4.0)
 _FLOOR_SHARE = 0.75
 """Reading alone is faster than copying, by less than this share."""
 _HIDDEN_SLOTS = 2
-_TIME_SHARE = 0.8
 _BASELINE_CALL_S = 180.0
 """A baseline compiles and tunes at its first call."""
 
@@ -78,11 +78,19 @@ def device_bench(job: Bench, *, workspace: Path) -> Benched:
         ToolchainMissing: nothing here can build one of the languages.
     """
     started = time.monotonic()
-    entrants = (
-        _entrant(job, Contender(name="candidate", candidate=job.candidate), workspace, number=0),
-        *(_entrant(job, side, workspace, number=1) for side in job.against),
+    machine = device_environment()
+    if machine is None:
+        raise DeviceTrouble(NO_DEVICE)
+    entrants = tuple(
+        _Entrant(
+            name=contender.name,
+            candidate=contender.candidate,
+            artefact=build_side(job, contender, workspace, is_candidate=number == 0),
+            is_trusted=contender.is_trusted,
+        )
+        for number, contender in enumerate(contenders_of(job))
     )
-    cache_bytes = _cache_bytes()
+    cache_bytes = identities()[0].l2_bytes
     placements = (
         *(
             place(job.problem, w, slots=slots_for(job.problem, w, cache_bytes))
@@ -90,62 +98,12 @@ def device_bench(job: Bench, *, workspace: Path) -> Benched:
         ),
         *(place(job.problem, w, slots=_HIDDEN_SLOTS) for w in job.hidden),
     )
-    sittings: list[Sitting] = []
     with Session(job.problem, placements, workspace) as session:
         room = _Room(job, entrants, session)
-        while len(sittings) < job.plan.sittings or (
-            len(sittings) < job.plan.most_sittings
-            and _has_time(job, time.monotonic() - started, len(sittings))
-            and any(needs_more(_record(job, sittings), side.name) for side in job.against)
-        ):
-            sittings.append(room.sit(len(sittings)))
-        record = _record(job, sittings)
-        _refuse_impossible(record, job, placements, _copy_rate(session, record, workspace))
+        record = take_sittings(job, room.sit, machine, started)
+        rate = _copy_rate(session, machine.machine, workspace)
+    _refuse_impossible(record, placements, rate, cache_bytes)
     return Benched(job_id=job.job_id, record=record, seconds=time.monotonic() - started)
-
-
-def _cache_bytes() -> int:
-    known = identities()
-    if not known:
-        raise DeviceTrouble(NO_DEVICE)
-    return known[0].l2_bytes
-
-
-def _has_time(job: Bench, elapsed_s: float, sittings: int) -> bool:
-    """Say whether one more sitting fits; looks at the clock only, never at what was measured."""
-    return elapsed_s * (sittings + 1) / sittings < _TIME_SHARE * job.timeout_s
-
-
-def _entrant(job: Bench, contender: Contender, workspace: Path, *, number: int) -> _Entrant:
-    with blame(contender.name, is_candidate=number == 0):
-        artefact = build_for(
-            job.problem,
-            contender.candidate,
-            workspace=workspace,
-            timeout_s=job.timeout_s,
-            is_trusted=contender.is_trusted,
-        )
-    return _Entrant(
-        name=contender.name,
-        candidate=contender.candidate,
-        artefact=artefact,
-        is_trusted=contender.is_trusted,
-    )
-
-
-def _record(job: Bench, sittings: list[Sitting]) -> BenchRecord:
-    machine = device_environment()
-    if machine is None:
-        raise DeviceTrouble(NO_DEVICE)
-    return BenchRecord(
-        problem_digest=digest_of(job.problem),
-        candidate_digest=job.candidate.digest,
-        against={c.name: c.candidate.digest for c in job.against},
-        workloads=job.workloads,
-        plan=job.plan,
-        environment=machine,
-        sittings=tuple(sittings),
-    )
 
 
 class _Room:
@@ -300,10 +258,9 @@ def _paired(workload: str, against: str, slots: int, ours: _Times, theirs: _Time
     )
 
 
-def _copy_rate(session: Session, record: BenchRecord, workspace: Path) -> float:
-    """Return the device's measured copy rate, bytes a second; measured once for each machine."""
-    name = digest_of(record.environment.machine.encode())[:16]
-    path = workspace / "cache" / f"copy-rate-{name}.json"
+def _copy_rate(session: Session, machine: str, workspace: Path) -> float:
+    """Return the device's measured copy rate, bytes a second; measured once for each model."""
+    path = workspace / "cache" / f"copy-rate-{digest_of(machine.encode())[:16]}.json"
     try:
         return float(json.loads(path.read_text())["bytes_per_s"])
     except (OSError, ValueError, KeyError):
@@ -314,32 +271,32 @@ def _copy_rate(session: Session, record: BenchRecord, workspace: Path) -> float:
 
 
 def _refuse_impossible(
-    record: BenchRecord, job: Bench, placements: tuple[Placement, ...], rate: float
+    record: BenchRecord, placements: tuple[Placement, ...], rate: float, cache_bytes: int
 ) -> None:
     """Refuse times in which the inputs cannot even be read once (MEASUREMENT B11).
 
     Outputs may stay in the cache behind a kernel, and so may the inputs of small workloads.
+
+    Args:
+        record: what was measured.
+        placements: of the timed workloads, in the record's order, then others.
+        rate: of a copy, bytes read plus written a second.
+        cache_bytes: of the last cache.
     """
-    cache_bytes = _cache_bytes()
-    for workload, placement in zip(job.workloads, placements, strict=False):
+    for workload, placement in zip(record.workloads, placements, strict=False):
         inputs = sum(
             spot.bytes
-            for name, spot in placement.spots[0].items()
-            if not placement.slabs[spot.slab].is_output and name
+            for spot in placement.spots[0].values()
+            if not placement.slabs[spot.slab].is_output
         )
         if inputs * placement.slots <= 2 * cache_bytes:
             continue
         floor_us = inputs / rate * 1e6
-        times = [
-            us
-            for sitting in record.sittings
-            for series in sitting.series
-            if series.workload == workload.name
-            for us in series.candidate_us
-        ]
-        if times and median(times) < _FLOOR_SHARE * floor_us:
+        taken_us = median_us(record, workload.name)
+        if taken_us is not None and taken_us < _FLOOR_SHARE * floor_us:
             msg = (
-                f"{workload.name}: {median(times):.1f} us is less than the {floor_us:.1f} us this"
-                f" device needs to read {inputs} bytes; the work was not done"
+                f"{workload.name}: {taken_us:.1f} us is less than three quarters of the"
+                f" {floor_us:.1f} us in which this device copies {inputs} bytes of inputs; the"
+                " work was not done"
             )
             raise SubjectFailed(Reason.FASTER_THAN_POSSIBLE, msg)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from gpu_runner.candidate import Candidate, Language
+from gpu_runner.candidate import Candidate
 from gpu_runner.device import ncu
 from gpu_runner.device.health import healthy_device
 from gpu_runner.device.kernel_index import CompiledKernel, index_key
@@ -30,7 +30,6 @@ from gpu_runner.problem import DType, Problem, Workload
 from gpu_runner.profiling.roofline import Ceilings, place_below
 from gpu_runner.tasks.sides import build_for
 
-GPU_LANGUAGES = frozenset({Language.CUDA, Language.TRITON})
 MOST_WORKLOADS = 6
 _CALLS = 15
 _WARMUPS = 3

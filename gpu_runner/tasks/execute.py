@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 from typing import assert_never
 
-from gpu_runner.candidate import Language
+from gpu_runner.candidate import DEVICE_LANGUAGES
 from gpu_runner.device.health import DeviceUnhealthy, healthy_device, unserved
 from gpu_runner.device.session import DeviceTrouble
 from gpu_runner.errors import DefinitionError, ReferenceFailed, SubjectFailed, ToolchainMissing
@@ -36,7 +36,6 @@ from gpu_runner.tasks.sides import ContenderFailed
 from gpu_runner.tasks.verify import WrongResult
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_DEVICE_LANGUAGES = frozenset({Language.CUDA, Language.TRITON})
 
 
 def execute(job: AnyJob, *, workspace: Path) -> AnyOutcome:
@@ -106,7 +105,7 @@ def _dispatch(job: AnyJob, workspace: Path) -> AnyOutcome:  # noqa: PLR0911 - a 
     match job:
         case Admit(device="cuda"):
             return _on_device(job, workspace)
-        case Check() | Bench() if job.candidate.language in _DEVICE_LANGUAGES:
+        case Check() | Bench() if job.candidate.language in DEVICE_LANGUAGES:
             return _on_device(job, workspace)
         case Admit():
             return admit_job(job, workspace=workspace)

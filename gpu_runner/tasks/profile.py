@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu_runner.candidate import DEVICE_LANGUAGES
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.facts import Facts, Roofline
 from gpu_runner.jobs import Profile, Profiled, Unserved
@@ -19,7 +20,7 @@ from gpu_runner.problem import Workload
 from gpu_runner.profiling.counters import Counts, counting, frozen_descendants
 from gpu_runner.profiling.roofline import ceilings, place_below
 from gpu_runner.profiling.static import StaticFacts, static_facts
-from gpu_runner.tasks.device_profile import GPU_LANGUAGES, device_profile
+from gpu_runner.tasks.device_profile import device_profile
 from gpu_runner.tasks.sides import POISONS, Place, Side, build_for, slots_within
 
 MOST_WORKLOADS = 8
@@ -46,7 +47,7 @@ def profile(job: Profile, *, workspace: Path) -> Profiled | Unserved:
         SubjectFailed: the candidate does not build, load or run.
         ToolchainMissing: nothing here can build this language.
     """
-    if job.candidate.language in GPU_LANGUAGES:
+    if job.candidate.language in DEVICE_LANGUAGES:
         return device_profile(job, workspace=workspace)
     started = time.monotonic()
     artefact = build_for(job.problem, job.candidate, workspace=workspace, timeout_s=job.timeout_s)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu_runner.candidate import Candidate, Language, Source
+from gpu_runner.candidate import DEVICE_LANGUAGES, Candidate, Language, Source
 from gpu_runner.errors import SubjectFailed, ToolchainMissing
 from gpu_runner.host import sandbox
 from gpu_runner.jobs import Reason, Sanitize, Sanitized, Unserved
@@ -23,7 +23,6 @@ from gpu_runner.languages.toolchain import Deadline, shortened
 from gpu_runner.oracle.contents import Contents
 from gpu_runner.oracle.elements import numpy_dtype
 from gpu_runner.problem import Problem, Workload
-from gpu_runner.tasks.device_profile import GPU_LANGUAGES
 from gpu_runner.tasks.device_sanitize import device_sanitize
 
 MOST_BYTES = 4 * 1024 * 1024
@@ -63,7 +62,7 @@ def sanitize(job: Sanitize, *, workspace: Path) -> Sanitized | Unserved:
         SubjectFailed: it does not build, the tools found a fault, or a call failed.
         ToolchainMissing: no compiler, or the tools miss a planted fault here.
     """
-    if job.candidate.language in GPU_LANGUAGES:
+    if job.candidate.language in DEVICE_LANGUAGES:
         few = small(job.problem, job.workloads)
         return device_sanitize(job, few, workspace=workspace)
     if job.candidate.language is not Language.CPP:

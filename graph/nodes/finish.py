@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from langgraph.runtime import Runtime
 
-from gpu_runner.candidate import Contender
+from gpu_runner.candidate import DEVICE_LANGUAGES, Contender
 from gpu_runner.jobs import AnyOutcome, Bench, Benched, Build, Built
 from gpu_runner.records import Decision
 from graph import criteria, rules
@@ -13,7 +13,6 @@ from graph.budget import COMPILED_SHARE
 from graph.ledger import AttemptOutcome, ExitReason, RunResult
 from graph.progress import interval_words
 from graph.publish import publish
-from graph.repository import DEVICE_LANGUAGES
 from graph.rows import decisions_on, interval
 from graph.services import Services
 from graph.state import RunState, Update

@@ -1,6 +1,5 @@
 """The standalone repository: what a user keeps of a run, usable without this program."""
 
-from graph.repository.scaffold import DEVICE_LANGUAGES
 from graph.repository.ship import ship
 
-__all__ = ["DEVICE_LANGUAGES", "ship"]
+__all__ = ["ship"]

@@ -2,11 +2,10 @@
 
 from typing import Final, Literal
 
-from gpu_runner.candidate import Candidate, Language
+from gpu_runner.candidate import DEVICE_LANGUAGES, Candidate
 from graph.target import Target
 
 Device = Literal["cpu", "cuda"]
-DEVICE_LANGUAGES: Final = frozenset({Language.CUDA, Language.TRITON})
 
 _SHARED: Final = (
     *("LICENSE", "NOTICE", "pyproject.toml", "benchmarks/estimates.py"),

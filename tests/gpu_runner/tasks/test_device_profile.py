@@ -14,7 +14,6 @@ from gpu_runner.languages.artefact import Artefact
 from gpu_runner.languages.toolchain import Deadline
 from gpu_runner.problem import DType, Tensor
 from gpu_runner.tasks.device_profile import (
-    GPU_LANGUAGES,
     _Bench,
     assemble,
     device_ceilings,
@@ -63,10 +62,6 @@ def kernel(name, time_us=None, **changes):
 
 def candidate_with(*plans):
     return Candidate(language=Language.CUDA, sources=(Source(path="k.cu", text="x"),), plans=plans)
-
-
-def test_gpu_languages_are_those_with_plans():
-    assert {Language.CUDA, Language.TRITON} == GPU_LANGUAGES
 
 
 @pytest.mark.parametrize(
