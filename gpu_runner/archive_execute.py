@@ -20,6 +20,7 @@ from gpu_runner.message import digest_of
 from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
 from gpu_runner.spool import Spool, encode_outcome
+from gpu_runner.supervisors import Supervisors
 
 _HEARTBEAT_S = 15.0
 
@@ -56,6 +57,7 @@ class ArchiveRun:
         lock: int,
         tell: Tell,
         spared: frozenset[int] = frozenset(),
+        supervisors: Supervisors | None = None,
     ) -> None:
         """Name what is run.
 
@@ -65,12 +67,14 @@ class ArchiveRun:
             lock: every child inherits it, so that nobody else begins before the last one ended.
             tell: gets a line at each beginning and end, and now and then between them.
             spared: processes below this one that belong to no job and outlive them.
+            supervisors: where children come from; by default each is a new interpreter.
         """
         self._archive = archive
         self._plan = plan
         self._lock = lock
         self._tell = tell
-        self._spared = spared
+        self._supervisors = supervisors or Supervisors()
+        self._spared = spared | self._supervisors.spared
         self._spool = Spool(plan.workspace)
         self._began_s = time.monotonic()
         self._contents: dict[str, bytes] = {}
@@ -127,7 +131,9 @@ class ArchiveRun:
         token = earlier.token + 1 if earlier else 1
         self._say(f"{name}: started")
         try:
-            execution = Execution(job, token, self._plan, self._spool, (self._lock,))
+            execution = Execution(
+                job, token, self._plan, self._spool, (self._lock,), self._supervisors
+            )
         except OSError as error:
             return not_launched(job, error)
         try:

@@ -148,6 +148,7 @@ def worker(
         signals_as_bytes,
     )
     from gpu_runner.spool import Spool  # noqa: PLC0415 - see above
+    from gpu_runner.supervisors import Supervisors  # noqa: PLC0415 - see above
     from gpu_runner.worker import Worker  # noqa: PLC0415 - see above
 
     die_with_parent(parent)
@@ -159,8 +160,11 @@ def worker(
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
         zygote(plan.workspace) as spared,
+        Supervisors().prepared(plan.executor) as supervisors,
     ):
-        served = Worker(endpoint, name, machine, plan, lock=lock, spared=spared)
+        served = Worker(
+            endpoint, name, machine, plan, lock=lock, spared=spared, supervisors=supervisors
+        )
         served.run(signals)
     if served.quarantine:
         typer.echo(f"kernelpilot-runner: {served.quarantine}", err=True)

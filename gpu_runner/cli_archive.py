@@ -79,6 +79,7 @@ def execute(
     from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - same
     from gpu_runner.process_tree import adopt_orphans, signals_as_bytes  # noqa: PLC0415 - same
     from gpu_runner.spool import Spool  # noqa: PLC0415 - same
+    from gpu_runner.supervisors import Supervisors  # noqa: PLC0415 - same
 
     jobs = read_jobs(archive)
     folder = make_folder(workspace or archive.with_suffix(".work"))
@@ -94,8 +95,12 @@ def execute(
     def tell(line: str) -> None:
         typer.echo(line, err=True)
 
-    with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop, zygote(folder) as spared:
-        run = ArchiveRun(jobs, plan, lock=lock, tell=tell, spared=spared)
+    with (
+        signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop,
+        zygote(folder) as spared,
+        Supervisors().prepared(executor) as supervisors,
+    ):
+        run = ArchiveRun(jobs, plan, lock=lock, tell=tell, spared=spared, supervisors=supervisors)
         done = run.run(stop, machine, results)
     typer.echo(json.dumps(_summary(done, folder)) if as_json else _words(done))
     raise typer.Exit(_exit_code(done))

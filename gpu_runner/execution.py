@@ -6,8 +6,6 @@ without a limit.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.message import digest_of
 from gpu_runner.outcomes import is_final
 from gpu_runner.spool import Spool
+from gpu_runner.supervisors import Supervisors
 
 TERMINATE_S = 0.5
 """What a child gets to close its subjects after SIGTERM; SIGKILL follows."""
@@ -47,6 +46,7 @@ class Execution:
         plan: ExecutionPlan,
         spool: Spool,
         inherited: tuple[int, ...] = (),
+        supervisors: Supervisors | None = None,
     ) -> None:
         """Launch the child.
 
@@ -57,6 +57,7 @@ class Execution:
             spool: where the outcome goes.
             inherited: descriptors the child keeps open: the worker's lock, so that no other
                 worker of this name runs before the child has ended.
+            supervisors: where the child comes from; by default an interpreter of its own.
 
         Raises:
             OSError: the disk is full, or no process can be started.
@@ -74,45 +75,34 @@ class Execution:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._job_path.write_text(job.model_dump_json())
         with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=inherited,
-            )
-        self.pidfd = os.pidfd_open(self._process.pid)
+            self._child = (supervisors or Supervisors()).start(self._argv(), log, inherited)
+        self.pidfd = self._child.pidfd
         self.deadline_s = time.monotonic() + job.timeout_s + plan.grace_s
         self._is_overdue = False
 
     @property
     def pid(self) -> int:
         """Process id of the child."""
-        return self._process.pid
+        return self._child.pid
 
     def end(self, *, is_overdue: bool = False) -> None:
         """End the child: SIGTERM, a moment for its subjects, SIGKILL to its whole group."""
         self._is_overdue = is_overdue
-        self._process.terminate()
-        try:
-            self._process.wait(TERMINATE_S)
-        except subprocess.TimeoutExpired:
+        self._child.send_signal(signal.SIGTERM)
+        if self._child.wait(TERMINATE_S) is None:
             with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(_REAP_S)
+                os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.wait(_REAP_S)
 
     def wait(self) -> AnyOutcome:
         """Wait for the child's end, at most until its deadline; return the outcome."""
-        try:
-            self._process.wait(max(0.0, self.deadline_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        if self._child.wait(max(0.0, self.deadline_s - time.monotonic())) is None:
             self.end(is_overdue=True)
         return self.outcome()
 
     def outcome(self) -> AnyOutcome:
         """Return what an ended execution came to."""
-        code = self._process.wait(_REAP_S)
+        code = self._child.wait(_REAP_S)
         written = self._spool.read(self.job.job_id)
         # What ends nothing may be an earlier execution's; it is this one's if its token is.
         if written is not None and (
@@ -123,21 +113,18 @@ class Execution:
 
     def close(self) -> None:
         """Release what the execution holds; the log stays."""
-        os.close(self.pidfd)
+        self._child.close()
         self._job_path.unlink(missing_ok=True)
 
-    def _command(self) -> list[str]:
-        # -P: a file in the current directory must not stand in for a module.
+    def _argv(self) -> list[str]:
         return [
-            *(sys.executable, "-P", "-m", "gpu_runner.child"),
             *(str(self._job_path), str(self._spool.path(self.job.job_id))),
             *("--workspace", str(self._plan.workspace)),
             *("--executor", self._plan.executor),
             *("--token", str(self._launch_token)),
-            *("--parent", str(os.getpid())),
         ]
 
-    def _explained(self, code: int) -> Unserved:
+    def _explained(self, code: int | None) -> Unserved:
         """Say why there is no outcome."""
         job_id = self.job.job_id
         if self._is_overdue:
@@ -150,11 +137,16 @@ class Execution:
             )
         if code == EXIT_NO_SPACE:
             return no_space(job_id, self._tail())
-        how = f"exit code {code}" if code >= 0 else f"signal {signal.strsignal(-code)}"
+        how = "nothing that could be seen"
+        if code is not None:
+            how = f"exit code {code}" if code >= 0 else f"signal {signal.strsignal(-code)}"
         message = f"the supervisor of job {job_id!r} ended by {how}; its log: {self._tail()}"
         # A signal comes from outside, as from the kernel's out-of-memory killer.
         return Unserved(
-            job_id=job_id, cause="internal_error", message=message, is_retryable=code < 0
+            job_id=job_id,
+            cause="internal_error",
+            message=message,
+            is_retryable=code is None or code < 0,
         )
 
     def _tail(self) -> str:

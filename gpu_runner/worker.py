@@ -23,6 +23,7 @@ from gpu_runner.outcomes import cancelled
 from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
 from gpu_runner.spool import Spool
+from gpu_runner.supervisors import Supervisors
 from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Worker:
         *,
         lock: int,
         spared: frozenset[int] = frozenset(),
+        supervisors: Supervisors | None = None,
     ) -> None:
         """Connect.
 
@@ -66,6 +68,7 @@ class Worker:
             plan: how jobs are run.
             lock: the spool's lock; every child inherits it.
             spared: processes below this one that belong to no job and outlive them.
+            supervisors: where children come from; by default each is a new interpreter.
 
         Raises:
             PoolError: the endpoint cannot be understood.
@@ -75,7 +78,8 @@ class Worker:
         self._environment = environment
         self._plan = plan
         self._lock = lock
-        self._spared = spared
+        self._supervisors = supervisors or Supervisors()
+        self._spared = spared | self._supervisors.spared
         self._spool = Spool(plan.workspace)
         self._inbox = Inbox(wire.TO_WORKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -280,7 +284,9 @@ class Worker:
     def _launch(self, lease: wire.Lease) -> None:
         job = lease.job
         try:
-            execution = Execution(job, lease.token, self._plan, self._spool, (self._lock,))
+            execution = Execution(
+                job, lease.token, self._plan, self._spool, (self._lock,), self._supervisors
+            )
         except OSError as error:
             self._owe(not_launched(job, error), lease.token, digest_of(job))
             return

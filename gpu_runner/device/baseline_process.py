@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from gpu_runner.device.channel import Message
+from gpu_runner.channel import Message
 from gpu_runner.device.serving import Handler, Memory, serve
 from gpu_runner.device.stopwatch import Stopwatch
 from gpu_runner.device.tensors import mapped

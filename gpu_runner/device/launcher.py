@@ -14,8 +14,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from gpu_runner.candidate import LaunchPlan
+from gpu_runner.channel import Message
 from gpu_runner.device import driver
-from gpu_runner.device.channel import Message
 from gpu_runner.device.driver import BoundKernel, Kernel, call
 from gpu_runner.device.lowered import Lowered, lower, read_index
 from gpu_runner.device.placement import Placement

@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 import torch
 
+from gpu_runner.channel import Message
 from gpu_runner.device import marks
-from gpu_runner.device.channel import Message
 from gpu_runner.device.driver import call
 from gpu_runner.device.serving import Handler, Memory, serve
 from gpu_runner.device.tensors import SlotTensors, mapped

@@ -1,7 +1,6 @@
 """A device process as the supervisor holds it: started, asked, and ended for sure."""
 
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -13,8 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from gpu_runner.device.channel import (
-    Channel,
+from gpu_runner.channel import (
     ChannelClosed,
     ChannelTimedOut,
     Message,
@@ -22,6 +20,7 @@ from gpu_runner.device.channel import (
 )
 from gpu_runner.device.zygote import ROLES, connect
 from gpu_runner.errors import RunnerError
+from gpu_runner.zygote import Forked
 
 _LOG_BYTES: Final = 8192
 _CONNECT_S: Final = 10.0
@@ -55,8 +54,7 @@ class DeviceProcess:
         self._channel, theirs = connected()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._child: subprocess.Popen[bytes] | None = None
-        self._lifeline: Channel | None = None
-        self._pidfd = -1
+        self._fork: Forked | None = None
         with theirs:
             if not self._is_forked(theirs, workspace):
                 self._start(theirs)
@@ -133,17 +131,17 @@ class DeviceProcess:
         self._channel.close()
         self._await_end()
         self._kill()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
+        if self._fork is not None:
+            self._fork.close()
         self._log.close()
 
     def _await_end(self) -> None:
         if self._child is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._child.wait(_END_S)
-        elif self._pidfd >= 0:
-            select.select([self._pidfd], [], [], _END_S)
+        elif self._fork is not None:
+            with suppress(ChannelTimedOut):
+                self._fork.wait(_END_S)
 
     def _raise_last_words(self) -> None:
         self.answer(1.0)
@@ -154,12 +152,10 @@ class DeviceProcess:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        elif self._lifeline is not None:
-            self._lifeline.close()
-            self._lifeline = None
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            select.select([self._pidfd], [], [], _END_S)
+        elif self._fork is not None:
+            self._fork.send_signal(signal.SIGKILL)
+            with suppress(ChannelTimedOut):
+                self._fork.wait(_END_S)
 
     def _log_tail(self) -> str:
         self._log.flush()
@@ -172,14 +168,12 @@ class DeviceProcess:
         end = connect(workspace, _CONNECT_S)
         if end is None:
             return False
-        lifeline = Channel(end)
+        request = {"role": self.role}
+        descriptors = (self._log.fileno(), theirs.fileno())
         try:
-            lifeline.send({"role": self.role}, (theirs.fileno(), self._log.fileno()))
-            _, (self._pidfd,) = lifeline.receive(_CONNECT_S)
+            self._fork = Forked(end, request, descriptors, _CONNECT_S)
         except (ChannelClosed, ChannelTimedOut, ValueError):
-            lifeline.close()
             return False
-        self._lifeline = lifeline
         return True
 
     def _start(self, theirs: socket.socket) -> None:

@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from gpu_runner.channel import Channel, ChannelClosed, Message
 from gpu_runner.device import driver
-from gpu_runner.device.channel import Channel, ChannelClosed, Message
 from gpu_runner.device.driver import DriverFailed
 from gpu_runner.device.placement import Mode, Placement, place
 from gpu_runner.errors import PlanError, RunnerError

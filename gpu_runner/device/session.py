@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Self
 from pydantic import TypeAdapter
 
 from gpu_runner.candidate import DEVICE_LANGUAGES, Candidate, LaunchPlan
-from gpu_runner.device.channel import Message
+from gpu_runner.channel import Message
 from gpu_runner.device.faults import candidates_fault
 from gpu_runner.device.placement import Placement
 from gpu_runner.device.process import DeviceProcess, ProcessFailed

@@ -1,27 +1,23 @@
-"""The zygote: a process that has imported torch and not touched CUDA, and forks device processes.
+"""The device zygote: it has imported torch and not touched CUDA, and forks device processes.
 
 A fresh interpreter with torch and CUDA is ready after 4 s, a fork of this one after 0.3 s (H200).
-`python -m gpu_runner.device.zygote FOLDER PARENT` listens on a Unix socket in the folder. Each
-connection asks for one role, hands over its channel and log, and stays open as a lifeline: when
-whoever asked is gone, however it ended, the fork is killed, though a kernel of it may never end.
-Only trusted roles are forked here. Ends with the worker that started it.
+`python -m gpu_runner.device.zygote FOLDER PARENT` listens on a Unix socket in the folder, where
+the supervisors of jobs find it. Ends with the worker that started it.
 """
 
 import contextlib
-import gc
 import importlib
 import os
-import select
 import signal
 import socket
 import sys
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gpu_runner.device.channel import Channel, ChannelClosed, ChannelTimedOut
+from gpu_runner.channel import Message
 from gpu_runner.process_tree import die_with_parent
+from gpu_runner.zygote import Zygote, prepare
 
 ROLES: Final = {
     "launcher": "gpu_runner.device.launcher",
@@ -32,20 +28,21 @@ ROLES: Final = {
 SOCKET: Final = "zygote.sock"
 _PRELOADED: Final = ("torch", "numpy", "cuda.bindings.driver")
 _BACKLOG: Final = 16
-_REQUEST_S: Final = 5.0
 
 
 def main(folder: Path, parent: int) -> int:
     """Listen until the parent ends."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel
-    for name in (*_PRELOADED, *ROLES.values()):
-        importlib.import_module(name)
-    gc.freeze()
+    prepare((*_PRELOADED, *ROLES.values()))
     with listening(folder) as listener:
-        _Zygote(listener).run()
+        Zygote(listener, lambda source: source.accept()[0], dict.fromkeys(ROLES, _serve)).run()
     return 0
+
+
+def _serve(request: Message, descriptors: list[int]) -> int:
+    (channel,) = descriptors
+    return int(importlib.import_module(ROLES[request["role"]]).main(channel))
 
 
 def listening(folder: Path) -> socket.socket:
@@ -81,78 +78,6 @@ def _short(folder: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{SOCKET}"
     finally:
         os.close(descriptor)
-
-
-class _Zygote:
-    """The listener and the lifelines of those that were forked."""
-
-    def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
-        self._lifelines: dict[int, tuple[Channel, int]] = {}
-        self._poll = select.poll()
-        self._poll.register(listener, select.POLLIN)
-
-    def run(self) -> None:
-        """Fork on request, and kill whose lifeline is cut."""
-        while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor == self._listener.fileno():
-                    self._fork(self._listener.accept()[0])
-                else:
-                    self._end(descriptor)
-
-    def _fork(self, end: socket.socket) -> None:
-        """Fork one child for a request; a malformed one is dropped."""
-        lifeline = Channel(end)
-        try:
-            message, descriptors = lifeline.receive(_REQUEST_S)
-        except (ChannelClosed, ChannelTimedOut):
-            lifeline.close()
-            return
-        role = ROLES.get(str(message.get("role")))
-        if role is None or len(descriptors) != 2:  # noqa: PLR2004 - the channel and the log
-            lifeline.close()
-            return
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                code = self._become(role, lifeline, descriptors)
-            except BaseException:  # noqa: BLE001 - told in the log that its supervisor quotes
-                traceback.print_exc()
-            finally:  # a fork must never go on as a second zygote
-                sys.stderr.flush()
-                os._exit(code)
-        pidfd = os.pidfd_open(child)
-        self._lifelines[lifeline.fileno()] = (lifeline, pidfd)
-        self._poll.register(lifeline.fileno(), select.POLLIN)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        with contextlib.suppress(ChannelClosed):
-            lifeline.send({"pid": child}, (pidfd,))
-
-    def _end(self, descriptor: int) -> None:
-        lifeline, pidfd = self._lifelines.pop(descriptor)
-        self._poll.unregister(descriptor)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.close(pidfd)
-        lifeline.close()
-
-    def _become(self, role: str, lifeline: Channel, descriptors: list[int]) -> int:
-        """Turn the child into what was asked for; it keeps nothing of the zygote's."""
-        self._listener.close()
-        lifeline.close()
-        for other, pidfd in self._lifelines.values():
-            other.close()
-            os.close(pidfd)
-        channel, log = descriptors
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        serve: Callable[[int], int] = importlib.import_module(role).main
-        return serve(channel)
 
 
 if __name__ == "__main__":

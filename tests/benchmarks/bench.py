@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.benchmarks import latency, rounds
 
 _WANTED = {
+    "job_ms": "at most 50",
     "feedback_s": "at most 5",
     "claim_s": "at most 30",
     "outside_jobs_percent": "at most 5",

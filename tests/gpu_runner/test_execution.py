@@ -1,29 +1,45 @@
 """One child: launched, timed, killed, explained."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gpu_runner.execution import Execution, ExecutionPlan, not_launched
 from gpu_runner.spool import Spool
+from gpu_runner.supervisors import Supervisors
 from tests.gpu_runner.executors import EXECUTOR, executions, is_alive, make_built, make_job, seen
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", params=["spawned", "forked"])
+def supervisors(request):
+    """Both ways in which a supervisor comes to be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        if request.param == "spawned":
+            yield Supervisors()
+            return
+        with Supervisors().prepared(EXECUTOR) as prepared:
+            assert prepared.wait_ready()
+            yield prepared
+
+
 @pytest.fixture
-def start(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def start(tmp_path, supervisors):
     plan = ExecutionPlan(workspace=tmp_path, executor=EXECUTOR, grace_s=0.1)
     begun = []
 
-    def start(order, **changes):
-        begun.append(Execution(make_job(order=order, **changes), 5, plan, Spool(tmp_path)))
+    def start(order, *, token=5, inherited=(), **changes):
+        job = make_job(order=order, **changes)
+        begun.append(Execution(job, token, plan, Spool(tmp_path), inherited, supervisors))
         return begun[-1]
 
     yield start
     for execution in begun:
+        execution.end()
         execution.close()
 
 
@@ -67,10 +83,7 @@ def test_what_was_not_served_before_is_not_taken_for_this_execution(start, tmp_p
     assert start("full").wait().cause == "no_space"
     (tmp_path / "job.mark").unlink(missing_ok=True)
     assert start("leave 3").wait().cause == "no_space"  # the same token: its own words
-    plan = ExecutionPlan(workspace=tmp_path, executor=EXECUTOR)
-    later = Execution(make_job(order="leave 3"), 6, plan, Spool(tmp_path))
-    assert seen(later.wait()).cause == "internal_error"
-    later.close()
+    assert seen(start("leave 3", token=6).wait()).cause == "internal_error"
 
 
 def test_a_child_that_cannot_be_launched_is_our_fault(tmp_path):
@@ -82,20 +95,24 @@ def test_a_child_that_cannot_be_launched_is_our_fault(tmp_path):
     assert not_launched(make_job(), OSError(28, "full")).cause == "no_space"
 
 
-def descriptors(pid):
-    return {entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()}
+def opened(pid):
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(entry.readlink())
+    return found
 
 
-def test_only_what_is_given_is_inherited(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    kept, not_kept = os.pipe()
-    os.set_inheritable(not_kept, True)  # noqa: FBT003 - its only parameter
-    plan = ExecutionPlan(workspace=tmp_path, executor=EXECUTOR)
-    execution = Execution(make_job(order="sleep 600"), 1, plan, Spool(tmp_path), (kept,))
-    inherited = descriptors(execution.pid)
-    execution.end()
-    execution.close()
-    os.close(kept)
-    os.close(not_kept)
-    assert str(kept) in inherited
-    assert str(not_kept) not in inherited
+def test_only_what_is_given_is_inherited(start, tmp_path):
+    kept, not_kept = tmp_path / "kept", tmp_path / "not kept"
+    with kept.open("w") as given, not_kept.open("w") as other:
+        os.set_inheritable(other.fileno(), True)  # noqa: FBT003 - its only parameter
+        execution = start("sleep 600", inherited=(given.fileno(),))
+        inherited = opened(execution.pid)
+    assert kept in inherited
+    assert not_kept not in inherited
+
+
+def test_a_child_leads_a_session_of_its_own(start):
+    execution = start("sleep 600")
+    assert os.getsid(execution.pid) == execution.pid

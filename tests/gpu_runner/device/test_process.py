@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_runner.device.channel import Channel
+from gpu_runner.channel import Channel
 from gpu_runner.device.placement import place
 from gpu_runner.device.process import DeviceProcess, ProcessFailed
 from gpu_runner.device.serving import describe

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner.device.channel import Channel, ChannelClosed, ChannelTimedOut, connected
+from gpu_runner.channel import Channel, ChannelClosed, ChannelTimedOut, connected
 
 
 @pytest.fixture
