@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, Protocol
 
@@ -128,7 +128,8 @@ class Supervisors:
         """Keep a zygote; nothing waits until it is ready, and nothing fails with it.
 
         Args:
-            executor: `module:function` that the supervisors will call.
+            executor: `module:function` that the supervisors will call; the module's `prepare()`,
+                if it has one, is called before anything is forked.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         argv = [sys.executable, "-P", "-m", "gpu_runner.supervisors"]
@@ -192,11 +193,18 @@ def main(descriptor: int, parent: int, executor: str) -> int:
     """Fork supervisors until the worker hangs up."""
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    prepare((_CHILD, executor.partition(":")[0]))
+    module = executor.partition(":")[0]
+    prepare((_CHILD, module))
+    find_out: Callable[[], None] = getattr(sys.modules[module], "prepare", _nothing)
+    find_out()
     with socket.socket(fileno=descriptor) as control:
         control.sendall(_READY)
         Zygote(control, _handed, {_ROLE: _supervise}).run()
     return 0
+
+
+def _nothing() -> None:
+    """Stand for an executor that has nothing to prepare."""
 
 
 def _handed(control: socket.socket) -> socket.socket | None:

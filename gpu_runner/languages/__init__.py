@@ -1,6 +1,8 @@
 """Languages a candidate may be written in: one builder each, sources in, artefact out."""
 
+import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,13 +38,15 @@ class Builder:
     build: BuildFunction
     missing: Callable[[], str | None]
     """Why it cannot build here and what to do, or None."""
+    prepare: Callable[[], None] | None = None
+    """Finds out what every build asks for and a process keeps."""
 
 
 BUILDERS: Mapping[Language, Builder] = {
     Language.CPP: Builder(cpp.build_cpp, cpp.missing),
     Language.PYTHON: Builder(python.build_python, python.missing),
-    Language.CUDA: Builder(cuda.build_cuda, cuda.missing),
-    Language.TRITON: Builder(triton.build_triton, triton.missing),
+    Language.CUDA: Builder(cuda.build_cuda, cuda.missing, cuda.prepare),
+    Language.TRITON: Builder(triton.build_triton, triton.missing, triton.prepare),
 }
 
 
@@ -76,6 +80,17 @@ def build(
     return builder.build(
         problem, candidate, cache=cache, timeout_s=timeout_s, is_trusted=is_trusted
     )
+
+
+def prepare() -> None:
+    """Ask the compilers for their versions, so that forks of this process need not.
+
+    A compiler that is replaced meanwhile is noticed when the process is started again.
+    """
+    for builder in BUILDERS.values():
+        if builder.prepare is not None:
+            with suppress(ToolchainMissing, OSError, subprocess.SubprocessError):
+                builder.prepare()
 
 
 def missing_toolchain(language: Language) -> str | None:

@@ -111,7 +111,7 @@ def requested_arch(candidate: Candidate) -> str:
     for flag in candidate.flags:
         if flag.startswith(_ARCH_FLAG):
             return flag.removeprefix(_ARCH_FLAG)
-    return _device_arch()
+    return device_arch()
 
 
 def _refuse(candidate: Candidate) -> BuildRefused | None:
@@ -207,11 +207,32 @@ def _index(
     return index
 
 
+def prepare() -> None:
+    """Find out the device's architecture and NVRTC's version: a process each, for every build."""
+    device_arch()
+    if has_nvrtc():
+        compiler_version(uses_nvrtc=True)
+
+
+def device_arch() -> str:
+    """Return the architecture of the first device, or where none answers the usual target."""
+    try:
+        capability = _compute_capability()
+    except LookupError:
+        return DEFAULT_ARCH
+    return ARCHS.get(capability, DEFAULT_ARCH)
+
+
 @functools.cache
-def _device_arch() -> str:
+def _compute_capability() -> str:
+    """Ask nvidia-smi; what it does not know now it may know later, so only answers are kept.
+
+    Raises:
+        LookupError: there is no such tool, or it does not answer.
+    """
     smi = shutil.which("nvidia-smi")
     if smi is None:
-        return DEFAULT_ARCH
+        raise LookupError("nvidia-smi is not on PATH")
     try:
         finished = subprocess.run(
             [smi, "--query-gpu=compute_cap", "--format=csv,noheader"],
@@ -220,7 +241,8 @@ def _device_arch() -> str:
             timeout=_SMI_TIMEOUT_S,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return DEFAULT_ARCH
-    lines = finished.stdout.split()
-    return ARCHS.get(lines[0], DEFAULT_ARCH) if lines else DEFAULT_ARCH
+    except subprocess.TimeoutExpired as error:
+        raise LookupError("nvidia-smi does not answer") from error
+    if finished.returncode != 0 or not finished.stdout.split():
+        raise LookupError("nvidia-smi sees no device")
+    return finished.stdout.split()[0]

@@ -289,6 +289,12 @@ def _mismatch(message: str) -> BuildRefused:
     return BuildRefused(reason=Reason.LANGUAGE_MISMATCH, message=message)
 
 
+def prepare() -> None:
+    """Ask triton's ptxas for its version."""
+    if _version() is not None:
+        _assembler_version(_assembler(cuda.device_arch()))
+
+
 def _version() -> str | None:
     try:
         return importlib.metadata.version("triton")

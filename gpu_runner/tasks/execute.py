@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 from typing import assert_never
 
+from gpu_runner import languages
 from gpu_runner.candidate import DEVICE_LANGUAGES
 from gpu_runner.device.health import DeviceUnhealthy, healthy_device, unserved
 from gpu_runner.device.session import DeviceTrouble
@@ -36,6 +37,11 @@ from gpu_runner.tasks.sides import ContenderFailed
 from gpu_runner.tasks.verify import WrongResult
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+def prepare() -> None:
+    """Find out what many jobs ask for; a zygote of supervisors does it before it forks."""
+    languages.prepare()
 
 
 def execute(job: AnyJob, *, workspace: Path) -> AnyOutcome:

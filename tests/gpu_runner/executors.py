@@ -69,6 +69,18 @@ def obey(job, workspace: Path):
     return ORDERS[word](job, workspace, rest)
 
 
+PREPARED_BY: list[int] = []
+
+
+def prepare() -> None:
+    PREPARED_BY.append(os.getpid())
+
+
+def tell_prepared(job, workspace, rest):
+    """Answer with the pids of the processes that prepared this one, as a compiler's name."""
+    return make_built(job.job_id, compiler=f"prepared by {PREPARED_BY}")
+
+
 def answer(job, workspace, rest):
     return make_built(job.job_id)
 
@@ -190,4 +202,5 @@ ORDERS = {
     "unfit": find_unfit,
     "unhealthy": find_unhealthy,
     "variable": tell_variable,
+    "prepared": tell_prepared,
 }

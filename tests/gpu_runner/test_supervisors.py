@@ -13,7 +13,7 @@ from gpu_runner.execution import Execution, ExecutionPlan
 from gpu_runner.process_tree import children
 from gpu_runner.spool import Spool
 from gpu_runner.supervisors import Supervisors
-from tests.gpu_runner.executors import EXECUTOR, is_alive, make_built, make_job
+from tests.gpu_runner.executors import EXECUTOR, is_alive, make_built, make_job, seen
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -56,6 +56,16 @@ def parent_of(pid):
 def test_a_prepared_one_forks(prepared, begin):
     execution = begin(prepared, "sleep 600")
     assert parent_of(execution.pid) == zygote_of(prepared)
+
+
+def test_the_executor_is_prepared_once_and_before_any_fork(prepared, begin):
+    told = seen(begin(prepared, "prepared").wait()).compiler
+    assert told == f"prepared by [{zygote_of(prepared)}]"
+
+
+def test_an_interpreter_of_its_own_is_not_prepared(begin, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert seen(begin(Supervisors(), "prepared").wait()).compiler == "prepared by []"
 
 
 def test_an_unprepared_one_spares_nobody_and_starts_interpreters(begin, monkeypatch):

@@ -138,11 +138,26 @@ def test_the_first_device_gives_the_architecture_where_none_is_named(
         tool.write_text(f"#!/bin/sh\n{script}\n")
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    cuda._device_arch.cache_clear()
+    cuda._compute_capability.cache_clear()
     try:
         assert cuda.requested_arch(make_cuda()) == arch
     finally:
-        cuda._device_arch.cache_clear()
+        cuda._compute_capability.cache_clear()
+
+
+def test_a_device_that_did_not_answer_is_asked_again(tmp_path, monkeypatch):
+    tool = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    cuda._compute_capability.cache_clear()
+    try:
+        for script, arch in (("exit 9", cuda.DEFAULT_ARCH), ("echo 8.0", "sm_80")):
+            tool.write_text(f"#!/bin/sh\n{script}\n")
+            tool.chmod(0o755)
+            assert cuda.requested_arch(make_cuda()) == arch
+        tool.unlink()
+        assert cuda.requested_arch(make_cuda()) == "sm_80"
+    finally:
+        cuda._compute_capability.cache_clear()
 
 
 KERNELS = st.lists(
