@@ -1,23 +1,27 @@
 """A token: one timed replay on a cold cache, with the processor clock it ran at.
 
-Before the replay more than the L2 cache holds is written with changing words and then read back
-elsewhere, so that no line of an input is left and no dirty line has to be written out at the
-kernel's expense. A stamp before and one after read a multiprocessor's cycle counter and the
-global timer: their ratio is the clock, without asking or touching any setting.
+First the clock is given time to come back from what ran before. Then more than the L2 cache holds
+is written with changing words and read back elsewhere, so that no line of an input is left and no
+dirty line has to be written out at the kernel's expense. A stamp before and one after read a
+multiprocessor's cycle counter and the global timer: their ratio is the clock, without asking or
+touching any setting.
 
 Source: MEASUREMENT B3, B5, B8.
 """
 
 import ctypes
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gpu_runner.device.clocks import Settling
 from gpu_runner.device.driver import api, attribute, call
 
 _LEAST_FLUSH_BYTES: Final = 128 << 20
 _STAMP_BYTES: Final = 24
 _SWEEP_THREADS: Final = 256
 _BLOCKS_PER_PROCESSOR: Final = 8
+_MOST_SETTLING_S: Final = 0.05
 
 # Hand-written for every architecture from sm_70 on; the driver compiles it. `stamp` stores the
 # global timer, the cycle counter and the multiprocessor; `sweep` reads 16 bytes a thread and step,
@@ -107,6 +111,7 @@ class Stopwatch:
         call("cuMemsetD32", self._clean, 0, self._bytes // 4)
         self._blocks = attribute("MULTIPROCESSOR_COUNT", device) * _BLOCKS_PER_PROCESSOR
         self._turn = 0
+        self._settling = Settling()
 
     def flush(self) -> None:
         """Queue what leaves the L2 cache full of clean lines that nobody wants."""
@@ -119,11 +124,12 @@ class Stopwatch:
         call("cuLaunchKernel", self._sweep, *extents, 0, self.stream, (values, types), 0)
 
     def time(self, replay: Any) -> TokenTime:
-        """Flush, run `replay(stream)` and wait for it.
+        """Let the clock settle, flush, run `replay(stream)` and wait for it.
 
         Raises:
             DriverFailed: the replay failed; the context is lost.
         """
+        self._settle()
         self.flush()
         self._mark(0)
         call("cuEventRecord", self._events[0], self.stream)
@@ -133,6 +139,16 @@ class Stopwatch:
         call("cuStreamSynchronize", self.stream)
         us = float(call("cuEventElapsedTime", *self._events)) * 1e3
         return TokenTime(us=us, mhz=self._clock_mhz())
+
+    def _settle(self) -> None:
+        give_up_s = time.monotonic() + _MOST_SETTLING_S
+        while time.monotonic() < give_up_s:
+            self._mark(0)
+            self.flush()
+            self._mark(1)
+            call("cuStreamSynchronize", self.stream)
+            if self._settling.is_back(self._clock_mhz()):
+                return
 
     def _mark(self, index: int) -> None:
         values = (self._stamps + index * _STAMP_BYTES,)

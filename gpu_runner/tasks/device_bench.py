@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
 from gpu_runner.candidate import Candidate
 from gpu_runner.decision import enough_pairs
+from gpu_runner.device.clocks import MOST_DROPPED, steady_pairs
 from gpu_runner.device.machine import device_environment, identities
 from gpu_runner.device.placement import Placement, place, slots_for
 from gpu_runner.device.session import (
@@ -37,10 +37,6 @@ _DISCARDED = 3
 _FEWEST_PAIRS = 12
 _TRUSTED_BLOCKS = 2
 """Blocks of a series in which a trusted baseline's outputs are judged as well."""
-_CLOCK_SPREAD = 0.03
-_CLOCK_DROP = 0.9
-"""Pairs whose sides ran at clocks further apart, or this far below the usual one, are dropped."""
-_MOST_DROPPED = 0.2
 _PAUSES_S = (1.0, 4.0)
 """Before a series whose clock was unsteady is measured again; after the last it is given up."""
 _FLOOR_SHARE = 0.75
@@ -232,19 +228,13 @@ class _Room:
 
 
 def _paired(workload: str, against: str, slots: int, ours: _Times, theirs: _Times) -> Series:
-    """Drop pairs whose sides ran at different clocks.
+    """Drop pairs in which a side met another clock than usual.
 
     Raises:
         _UnsteadyClock: that is more than every fifth.
     """
-    usual = median([mhz for mhz in (*ours.mhz, *theirs.mhz) if mhz > 0] or [0.0])
-    kept = [
-        index
-        for index, (a, b) in enumerate(zip(ours.mhz, theirs.mhz, strict=True))
-        if min(a, b) <= 0
-        or (abs(a - b) <= _CLOCK_SPREAD * max(a, b) and min(a, b) >= _CLOCK_DROP * usual)
-    ]
-    if len(kept) < (1 - _MOST_DROPPED) * len(ours.us):
+    kept = steady_pairs(ours.mhz, theirs.mhz)
+    if len(kept) < (1 - MOST_DROPPED) * len(ours.us):
         raise _UnsteadyClock
     zeros = (0.0,) * len(kept)
     return Series(
