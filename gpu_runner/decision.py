@@ -41,6 +41,8 @@ Clock = Literal["wall", "cpu"]
 LEAST_SITTINGS_FOR_A_CLAIM: Final = 5
 _TRIMMED_FROM: Final = 6
 """From so many sittings on, the highest and the lowest are dropped."""
+_OUTLIER_ONE_IN: Final = 5
+"""One sitting in so many may contradict a verdict: of five to nine one, as in the source."""
 _LEVEL: Final = 0.005
 _BUSY_PERCENT: Final = 5.0
 _QUIET_MARGIN: Final = 0.03
@@ -81,9 +83,9 @@ def decide(
 ) -> Decision:
     """Decide whether the candidate is faster than a contender.
 
-    FASTER: the low end of the interval and all sittings but one exceed the margin. SLOWER is its
-    mirror image. SAME: the whole interval lies within the margin. Anything else is AMBIGUOUS, and
-    so is everything measured with several threads on a busy machine.
+    FASTER: the low end of the interval and all sittings but one in five exceed the margin. SLOWER
+    is its mirror image. SAME: the whole interval lies within the margin. Anything else is
+    AMBIGUOUS, and so is everything measured with several threads on a busy machine.
 
     Args:
         record: at least five sittings for a claim, one for feedback.
@@ -321,7 +323,7 @@ def _comparison(sample: _Sample, rule: _Rule) -> Comparison:
 
 def _verdict(values: Numbers, low: float, high: float, rule: _Rule) -> Verdict:
     limit = math.log1p(rule.margin)
-    most = values.size - 1
+    most = values.size - max(1, values.size // _OUTLIER_ONE_IN)
     if not rule.is_rankable:
         return Verdict.AMBIGUOUS
     if low > limit and np.count_nonzero(values > limit) >= most:
