@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from agents.diagnosis.vocabulary import Bottleneck
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.message import Message
 
@@ -135,18 +136,7 @@ class Edit(Message):
 class Digest(Message):
     """The profiler's answer: class, evidence, chain of inference, one next edit."""
 
-    bottleneck: Literal[
-        "memory_bandwidth",
-        "compute",
-        "not_vectorised",
-        "calls_in_loop",
-        "division",
-        "spills",
-        "latency",
-        "launch_overhead",
-        "near_roof",
-        "unknown",
-    ]
+    bottleneck: Bottleneck
     confidence: float = Field(ge=0, le=1)
     evidence: tuple[str, ...]
     """`expf called from a loop`, each from a fact."""

@@ -8,14 +8,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gpu_runner.device.ncu_advice import advice_of
+from gpu_runner.device.ncu_advice import Said, completed, has_stalls, said_of
 from gpu_runner.device.ncu_csv import CaptureUnreadable, ProfiledLaunch, parse_raw, symbol_of
 from gpu_runner.device.ncu_facts import kernel_facts
 from gpu_runner.device.ncu_file import is_binary_report, lines_of
 from gpu_runner.device.ncu_sass import differences
 from gpu_runner.device.ncu_source import SourceFacts, read_source
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.facts import Advice, KernelFacts
+from gpu_runner.facts import KernelFacts
 
 __all__ = ["CaptureUnreadable", "differences", "read_kernels"]
 
@@ -40,10 +40,12 @@ def read_kernels(
         source, details = source or report, details or report
     if details is not None:
         launches = _filled(launches, details)
-    found = _kernels(launches)
-    if details is not None:
-        with lines_of(details, "details") as lines:
-            found = _advised(found, advice_of(lines))
+    said = _said(details or report) if details or not all(map(has_stalls, launches)) else {}
+    launches = tuple(
+        completed(one, said[one.index]) if one.index in said and not has_stalls(one) else one
+        for one in launches
+    )
+    found = _advised(_kernels(launches), said)
     if source is None:
         return found
     try:
@@ -92,11 +94,14 @@ def _filled(launches: tuple[ProfiledLaunch, ...], details: Path) -> tuple[Profil
     return tuple(filled)
 
 
-def _advised(
-    kernels: Iterable[KernelFacts], advice: dict[int, tuple[Advice, ...]]
-) -> tuple[KernelFacts, ...]:
+def _said(path: Path) -> dict[int, Said]:
+    with lines_of(path, "details") as lines:
+        return said_of(lines)
+
+
+def _advised(kernels: Iterable[KernelFacts], said: dict[int, Said]) -> tuple[KernelFacts, ...]:
     return tuple(
-        one.model_copy(update={"advice": advice.get(-1 if one.launch is None else one.launch, ())})
+        one.model_copy(update={"advice": said[one.launch].advice}) if one.launch in said else one
         for one in kernels
     )
 

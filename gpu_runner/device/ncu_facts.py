@@ -25,6 +25,8 @@ _RATE = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum.per_cycle_elapsed"
 _PEAK_RATE = "sm__sass_thread_inst_executed_op_{}_pred_on.sum.peak_sustained"
 _NUMBERS = re.compile(r"\d+")
 _SOME_PERCENT = 5.0
+_MOST_PERCENT = 110.0
+"""A share of active cycles comes out beyond its whole where there were too few to measure."""
 _MOST_WAVES_WITH_A_TAIL = 64
 """Beyond, an empty last wave is less than 2 % of the time."""
 
@@ -32,7 +34,9 @@ _MOST_WAVES_WITH_A_TAIL = 64
 def kernel_facts(launch: ProfiledLaunch, *, workload: str) -> KernelFacts:
     """Return what a launch asked of the device; a metric that is not there leaves None."""
     fractions = {
-        field: None if (value := launch.first(*names)) is None else value / 100
+        field: None
+        if (value := launch.first(*names)) is None or value > _MOST_PERCENT
+        else value / 100
         for field, names in FRACTIONS.items()
     }
     seconds = launch.first("gpu__time_duration.sum", "gpu__time_duration.avg")

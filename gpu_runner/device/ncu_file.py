@@ -4,12 +4,13 @@ An export may come from any shell and any editor: with a byte order mark, in UTF
 """
 
 import codecs
+import io
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, BinaryIO, Literal, cast
 
 from gpu_runner.device.ncu_csv import CaptureUnreadable
 from gpu_runner.device.watched import find_tool
@@ -72,9 +73,9 @@ def is_binary_report(path: Path) -> bool:
 
 
 def _lines(file: IO[bytes], encoding: str, path: Path) -> Iterator[str]:
-    reader = codecs.getreader(encoding)(file, errors="replace")
+    reader = io.TextIOWrapper(cast("BinaryIO", file), encoding, errors="replace")
     number = 0
-    while line := reader.readline(_LONGEST_LINE, keepends=True):
+    while line := reader.readline(_LONGEST_LINE):
         number += 1
         if len(line) >= _LONGEST_LINE:
             raise CaptureUnreadable(

@@ -122,6 +122,8 @@ def _local_sectors(launch: ProfiledLaunch) -> float | None:
 def _local_instructions(launch: ProfiledLaunch) -> float | None:
     kinds = ("ld", "st")
     local = _total(launch, *(tuple(n.format(k) for n in LOCAL_INSTRUCTIONS) for k in kinds))
+    if local is None:
+        local = launch.first("derived__local_spilling_requests")
     executed = launch.first(*INSTRUCTIONS)
     return local / executed if local is not None and executed else None
 
