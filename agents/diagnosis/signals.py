@@ -115,7 +115,9 @@ def _stalls(kernel: KernelFacts) -> dict[str, float]:
     # Warps that only wait for their turn need nothing: shares are of those that wait for more.
     found = {f"stall_{name}": share / total for name, share in waiting.items()}
     for group, names in _STALLS.items():
-        found[group] = sum(waiting.get(name, 0.0) for name in names) / total
+        measured = [waiting[name] for name in names if name in waiting]
+        if measured:
+            found[group] = sum(measured) / total
     found["stall_reasons"] = float(len(waiting))
     return found
 

@@ -159,6 +159,7 @@ WAITING_RULES: tuple[DeviceRule, ...] = (
         conditions=(
             at_least("stall_memory", 0.4, 0.75, _SHARE),
             at_most("dram_fraction", 0.6, 0.45, _SOL, is_needed=False),
+            at_most("memory_busy", 0.85, 0.8, _SOL, is_needed=False),
             at_most("work_busy", 0.6, 0.4, _SOL, is_needed=False),
         ),
         because=(

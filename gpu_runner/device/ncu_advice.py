@@ -24,10 +24,10 @@ _LATENCY = "smsp__average_warp_latency_per_inst_issued.ratio"
 _REST = "not_told"
 _STALLED = re.compile(r"spends ([\d.,]+) cycles being stalled waiting (?:for|on|to) (.{0,120})")
 _REASONS = (
+    ("MIO (memory input/output) operation", "short_scoreboard"),
     ("L1TEX", "long_scoreboard"),
     ("CTA barrier", "barrier"),
     ("local and global (LG)", "lg_throttle"),
-    ("MIO (memory input/output) operation", "short_scoreboard"),
     ("MIO", "mio_throttle"),
     ("execution pipe", "math_pipe_throttle"),
     ("fixed latency", "wait"),
