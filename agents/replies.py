@@ -100,7 +100,7 @@ class Movement(Message):
     """A prediction: which metric moves which way, by how much."""
 
     metric: str
-    """`speedup`, `time_us`, `fma_share`, `vector_bits`, `fraction_reached`, `spills`."""
+    """`speedup`, `time_us`, `fraction_reached`, `spills`, or a signal: `sector_use`."""
     direction: Literal["up", "down"]
     factor: float = Field(gt=0)
     """Expected new over old."""
@@ -146,6 +146,8 @@ class Digest(Message):
     next_edit: Edit
     query: str = ""
     """What to ask the researcher."""
+    rule: str = ""
+    """Under whose name the prediction is scored; the bottleneck's where no rule made it."""
 
 
 class CriterionStatus(Message):

@@ -50,6 +50,9 @@ class Diagnosis:
     reached: float | None
     """Of what the unit can do, where a unit is the bottleneck."""
     edit: Edit
+    expects: Movement
+    """What treating it should move, near the roof or not."""
+    others_are_weaker: str
     query: str
     alternatives: tuple[tuple[Bottleneck, float], ...]
     """Other classes whose rules hold, with their confidence."""
@@ -79,6 +82,8 @@ def diagnose_kernel(kernel: KernelFacts, rules: Sequence[DeviceRule] = DEVICE_RU
         is_near_roof=near,
         reached=reached,
         edit=_rest(kernel, verdict, reached or 0.0) if near else _edit(kernel, verdict),
+        expects=verdict.rule.treatment.expects,
+        others_are_weaker=verdict.rule.others_are_weaker,
         query=verdict.rule.query,
         alternatives=tuple(others.items())[:_MOST_ALTERNATIVES],
         missing=verdict.missing,
@@ -160,6 +165,8 @@ def _unknown(kernel: KernelFacts, known: Signals, rules: Sequence[DeviceRule]) -
             expected=Movement(metric="time_us", direction="down", factor=1.0),
             validation="the next digest names a class",
         ),
+        expects=Movement(metric="time_us", direction="down", factor=1.0),
+        others_are_weaker="no fact speaks for any of them",
         query="",
         alternatives=(),
         missing=absent,

@@ -75,6 +75,19 @@ WASTE_RULES: tuple[DeviceRule, ...] = (
         query="register spills launch bounds local memory tile",
     ),
     DeviceRule(
+        name="compiled_spills",
+        bottleneck="spills",
+        tier=1,
+        conditions=(
+            at_least("spill_bytes", 17.0, 64.0, "up to 16 bytes are saved outside of loops mostly"),
+            at_least("local_sector_share", 0.05, 0.15, _LOCAL, is_needed=False),
+        ),
+        because=("the compiler reports values that it could not keep in registers",),
+        others_are_weaker="local memory takes the bandwidth that the data need",
+        treatment=_MORE_REGISTERS,
+        query="register spills launch bounds local memory tile",
+    ),
+    DeviceRule(
         name="local_arrays",
         bottleneck="spills",
         tier=1,

@@ -23,7 +23,10 @@ SECTIONS = (
     "Occupancy",
     "WarpStateStats",
     "MemoryWorkloadAnalysis",
+    "MemoryWorkloadAnalysis_Tables",
     "ComputeWorkloadAnalysis",
+    "SchedulerStats",
+    "SourceCounters",
 )
 """Those that the facts are read from; fewer sections are fewer passes."""
 METRICS = ("dram__bytes_read.sum", "dram__bytes_write.sum")

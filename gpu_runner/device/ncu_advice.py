@@ -17,6 +17,8 @@ _NAMES = ("ID", "Rule Name", "Rule Type", "Rule Description")
 _SPEEDUP = "Estimated Speedup"
 _KEPT = frozenset({"OPT", "WRN", "Warning", "Optimization"})
 """Types of rules that ask for something; the others explain."""
+_ADDRESS = re.compile(r"\s*\(?https?://[^\s)]+\)?")
+"""Left out: a digest is read where there is no network."""
 _MOST_EACH = 8
 _MOST_TEXT = 1000
 _STALL = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
@@ -66,7 +68,7 @@ def said_of(lines: Iterable[str]) -> dict[int, Said]:
             continue
         advice = Advice(
             rule=cell["Rule Name"],
-            text=cell.get("Rule Description", "")[:_MOST_TEXT],
+            text=_ADDRESS.sub("", cell.get("Rule Description", ""))[:_MOST_TEXT],
             speedup_percent=number(cell.get(_SPEEDUP) or ""),
         )
         found.setdefault(int(index), []).append(advice)
