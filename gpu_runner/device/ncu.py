@@ -101,6 +101,21 @@ def command(
     ]
 
 
+def report_command(ncu: str, program: Sequence[str], *, report: Path) -> list[str]:
+    """Return the command line that leaves a whole report of the marked part of a program.
+
+    With every section and the source, which takes some forty passes a launch. The caches are
+    emptied before each, so one launch must not rely on what another has left there.
+    """
+    return [
+        *(ncu, "--profile-from-start", "off", "--target-processes", "application-only"),
+        *("--clock-control", "none", "--cache-control", "all"),
+        *("--set", "full", "--import-source", "on"),
+        *("--force-overwrite", "--export", str(report)),
+        *program,
+    ]
+
+
 def capture(
     program: Sequence[str], *, launches: int, timeout_s: float, folder: Path
 ) -> tuple[ProfiledLaunch, ...]:
