@@ -12,8 +12,10 @@ from gpu_runner.device.ncu_advice import Said, completed, has_stalls, said_of
 from gpu_runner.device.ncu_csv import CaptureUnreadable, ProfiledLaunch, parse_raw, symbol_of
 from gpu_runner.device.ncu_facts import kernel_facts
 from gpu_runner.device.ncu_file import is_binary_report, lines_of
+from gpu_runner.device.ncu_module import find_module, read_module
 from gpu_runner.device.ncu_sass import differences
 from gpu_runner.device.ncu_source import SourceFacts, read_source
+from gpu_runner.device.watched import find_tool
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.facts import KernelFacts
 
@@ -34,13 +36,14 @@ def read_kernels(
         CaptureUnreadable: a file is no such export, or holds no launch.
         ToolchainMissing: a `.ncu-rep` without an ncu that reads it.
     """
-    with lines_of(report, "raw") as lines:
-        launches = parse_raw(lines)
-    if is_binary_report(report):
+    launches, is_exported = _launches(report)
+    if is_exported:
         source, details = source or report, details or report
     if details is not None:
         launches = _filled(launches, details)
-    said = _said(details or report) if details or not all(map(has_stalls, launches)) else {}
+    is_page = not is_binary_report(report)
+    wants = details is not None or (is_page and not all(map(has_stalls, launches)))
+    said = _said(details or report) if wants else {}
     launches = tuple(
         completed(one, said[one.index]) if one.index in said and not has_stalls(one) else one
         for one in launches
@@ -55,6 +58,16 @@ def read_kernels(
         if source is report:
             return found  # captured without its source page: the counters stand by themselves
         raise
+
+
+def _launches(report: Path) -> tuple[tuple[ProfiledLaunch, ...], bool]:
+    """Return the launches, and whether the report's other pages can be exported as well."""
+    is_binary = is_binary_report(report)
+    module = find_module() if is_binary and find_tool("ncu") is None else None
+    if module is not None:
+        return read_module(module, report), False
+    with lines_of(report, "raw") as lines:
+        return parse_raw(lines), is_binary
 
 
 def _kernels(launches: Sequence[ProfiledLaunch]) -> tuple[KernelFacts, ...]:

@@ -54,7 +54,7 @@ def kernel_facts(launch: ProfiledLaunch, *, workload: str) -> KernelFacts:
         registers=_whole(launch.first("launch__registers_per_thread")),
         shared_bytes=_shared_bytes(launch),
         stalls=_stalls(launch),
-        arch=_arch(launch.words.get("CC", "")),
+        arch=_arch(launch),
         device=launch.words.get("device__attribute_display_name", ""),
         grid=_extents(launch, "grid", "Grid Size"),
         block=_extents(launch, "block", "Block Size"),
@@ -167,9 +167,13 @@ def _tail(waves: float | None) -> float | None:
     return max(0.0, (whole - waves) / whole)
 
 
-def _arch(capability: str) -> str:
-    major, _, minor = capability.strip().partition(".")
-    return f"sm_{major}{minor}" if major.isdigit() and minor.isdigit() else ""
+def _arch(launch: ProfiledLaunch) -> str:
+    major, _, minor = launch.words.get("CC", "").strip().partition(".")
+    if major.isdigit() and minor.isdigit():
+        return f"sm_{major}{minor}"
+    parts = [launch.first(f"device__attribute_compute_capability_{p}") for p in ("major", "minor")]
+    known = [int(part) for part in parts if part is not None]
+    return f"sm_{known[0]}{known[1]}" if len(known) == len(parts) else ""
 
 
 def _extents(launch: ProfiledLaunch, kind: str, column: str) -> tuple[int, ...]:

@@ -35,8 +35,8 @@ _ROOT = Path(__file__).parents[2]
 class _Noted(dict[str, float]):
     """Readings that remember which of them were looked at."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__(dict.fromkeys(names, 1.0))
+    def __init__(self, names: Iterable[str], value: float) -> None:
+        super().__init__(dict.fromkeys(names, value))
         self.seen: set[str] = set()
 
     def __contains__(self, name: object) -> bool:
@@ -49,11 +49,15 @@ class _Noted(dict[str, float]):
 def needed(names: Iterable[str]) -> set[str]:
     """Return the columns that facts are read from, and those that identify a launch."""
     names = list(names)
-    noted = _Noted(name for name in names if "__" in name or name.startswith("memory_"))
-    kernel_facts(ProfiledLaunch(index=0, kernel="k", readings=noted), workload="")
+    metrics = [name for name in names if "__" in name or name.startswith("memory_")]
+    seen: set[str] = set()
+    for value in (1.0, 0.0):  # where a metric is zero, others are asked
+        noted = _Noted(metrics, value)
+        kernel_facts(ProfiledLaunch(index=0, kernel="k", readings=noted), workload="")
+        seen |= noted.seen
     stalls = {name for name in names if "issue_stalled" in name and name.endswith(".ratio")}
     display = {name for name in names if name == "device__attribute_display_name"}
-    return noted.seen | stalls | display | _IDENTITY
+    return seen | stalls | display | _IDENTITY
 
 
 def trimmed(raw: str) -> str:
