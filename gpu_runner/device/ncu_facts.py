@@ -23,7 +23,7 @@ _NO_STALL = frozenset({"selected"})
 _WARP = 32
 _RATE = "smsp__sass_thread_inst_executed_op_{}_pred_on.sum.per_cycle_elapsed"
 _PEAK_RATE = "sm__sass_thread_inst_executed_op_{}_pred_on.sum.peak_sustained"
-_NUMBERS = re.compile(r"\d+")
+_NUMBERS = re.compile(r"\d{1,10}")
 _SOME_PERCENT = 5.0
 _MOST_PERCENT = 110.0
 """A share of active cycles comes out beyond its whole where there were too few to measure."""

@@ -56,11 +56,13 @@ def lines_of(path: Path, page: Page) -> Iterator[Iterator[str]]:
         with tempfile.TemporaryFile("w+b") as exported:
             _export(path, page, exported)
             exported.seek(0)
-            yield _lines(exported, "utf-8", path)
+            with _text(exported, "utf-8") as reader:
+                yield _lines(reader, path)
         return
     with path.open("rb") as file:
         encoding = next((name for bom, name in _BOMS if start.startswith(bom)), "utf-8")
-        yield _lines(file, encoding, path)
+        with _text(file, encoding) as reader:
+            yield _lines(reader, path)
 
 
 def is_binary_report(path: Path) -> bool:
@@ -72,8 +74,11 @@ def is_binary_report(path: Path) -> bool:
         return False
 
 
-def _lines(file: IO[bytes], encoding: str, path: Path) -> Iterator[str]:
-    reader = io.TextIOWrapper(cast("BinaryIO", file), encoding, errors="replace")
+def _text(file: IO[bytes], encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(cast("BinaryIO", file), encoding, errors="replace")
+
+
+def _lines(reader: io.TextIOWrapper, path: Path) -> Iterator[str]:
     number = 0
     while line := reader.readline(_LONGEST_LINE):
         number += 1

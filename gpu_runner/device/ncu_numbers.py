@@ -20,6 +20,7 @@ _PLAIN = re.compile(r"^[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?$", re.IGNORECASE)
 _DIGITS = re.compile(r"^[+-]?[\d.,]+$")
 _ENOUGH = 1000
 """So many votes settle it: a table has tens of thousands of cells."""
+_LARGEST, _SMALLEST = 1e30, 1e-30
 _LONGEST = 64
 """No number is written with more characters; a longer cell is text."""
 
@@ -35,16 +36,14 @@ def number(text: str, mark: Mark = "") -> float | None:
     if len(text) > _LONGEST:
         return None
     if mark == "." and text.isascii() and _PLAIN.match(text):  # nearly every cell
-        value = float(text)
-        return value if math.isfinite(value) else None
+        return _sane(float(text))
     plain = _BLANKS.sub("", text)
     if mark:
         other = "," if mark == "." else "."
         plain = plain.replace(other, "").replace(",", ".")
     else:
         plain = _by_itself(plain)
-    value = float(plain) if plain.isascii() and _PLAIN.match(plain) else math.nan
-    return value if math.isfinite(value) else None
+    return _sane(float(plain)) if plain.isascii() and _PLAIN.match(plain) else None
 
 
 def whole(text: str) -> float | None:
@@ -76,6 +75,13 @@ def scale_of(unit: str) -> float:
     """Return what a value in this unit is multiplied by to be in base units."""
     above, _, below = unit.strip().partition("/")
     return _factor(above) / _factor(below)
+
+
+def _sane(value: float) -> float | None:
+    """Return a value that can be multiplied and divided; none counts beyond 1e30."""
+    if not math.isfinite(value) or abs(value) > _LARGEST:
+        return None
+    return value if abs(value) >= _SMALLEST else 0.0
 
 
 def _vote(plain: str) -> Mark:
