@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from graph.durable import write_bytes
+from graph.errors import DigestUnwritten
 
 _FILE = "An export of the {} page (`--page {} --csv`)."
 
@@ -82,7 +83,12 @@ def digest(
     if html is not None:
         from graph.digest.html import html as page  # noqa: PLC0415 - jinja2
 
-        write_bytes(html, page(found).encode())
+        try:
+            write_bytes(html, page(found).encode())
+        except OSError as error:
+            raise DigestUnwritten(
+                f"{html} cannot be written: {error.strerror or error}; name another file"
+            ) from error
     if as_json:
         typer.echo(found.model_dump_json())
     elif for_model:

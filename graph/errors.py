@@ -11,6 +11,7 @@ GraphError
 ├── ShipFailed         the standalone repository cannot be written
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
 ├── KernelNotFound     a profiler report has no such kernel
+├── DigestUnwritten    the page of a digest cannot be written
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
 ├── OutOfTime          a role did not answer within what the budget leaves it
 └── LoopError          the state machine stopped where it must not (our fault)
@@ -59,6 +60,10 @@ class EvaluationError(GraphError):
 
 class KernelNotFound(GraphError):
     """A profiler report has no kernel of that name; the message lists those it has."""
+
+
+class DigestUnwritten(GraphError):
+    """The page of a digest cannot be written; the message names the file."""
 
 
 class RunStopped(GraphError):
