@@ -80,7 +80,7 @@ def _same(asked: Question) -> Lane | None:
     lane = asked.follower
     if lane is None or asked.is_scored:
         return None
-    return lane if abs(lane.speedup - 1) <= SAME else None
+    return lane if 1 - SAME <= lane.speedup <= 1 + SAME else None
 
 
 def _prediction(asked: Question) -> Lane | None:
