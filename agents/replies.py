@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
+from agents.diagnosis.vocabulary import Bottleneck
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.message import Message
 
@@ -99,7 +100,7 @@ class Movement(Message):
     """A prediction: which metric moves which way, by how much."""
 
     metric: str
-    """`speedup`, `time_us`, `fma_share`, `vector_bits`, `fraction_reached`, `spills`."""
+    """`speedup`, `time_us`, `fraction_reached`, `spills`, or a signal: `sector_use`."""
     direction: Literal["up", "down"]
     factor: float = Field(gt=0)
     """Expected new over old."""
@@ -135,18 +136,7 @@ class Edit(Message):
 class Digest(Message):
     """The profiler's answer: class, evidence, chain of inference, one next edit."""
 
-    bottleneck: Literal[
-        "memory_bandwidth",
-        "compute",
-        "not_vectorised",
-        "calls_in_loop",
-        "division",
-        "spills",
-        "latency",
-        "launch_overhead",
-        "near_roof",
-        "unknown",
-    ]
+    bottleneck: Bottleneck
     confidence: float = Field(ge=0, le=1)
     evidence: tuple[str, ...]
     """`expf called from a loop`, each from a fact."""
@@ -156,6 +146,8 @@ class Digest(Message):
     next_edit: Edit
     query: str = ""
     """What to ask the researcher."""
+    rule: str = ""
+    """Under whose name the prediction is scored; the bottleneck's where no rule made it."""
 
 
 class CriterionStatus(Message):

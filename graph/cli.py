@@ -22,8 +22,16 @@ from rich.table import Table
 from agents.errors import AgentError
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
+from graph.cli_digest import digest
 from graph.durable import DISK_FULL
-from graph.errors import EvaluationError, GraphError, RunNotFound, SettingsError, TargetError
+from graph.errors import (
+    EvaluationError,
+    GraphError,
+    KernelNotFound,
+    RunNotFound,
+    SettingsError,
+    TargetError,
+)
 from graph.ledger import EXIT_CODES, ExitReason, RunResult
 from graph.run_files import RunFiles
 from graph.runs import find_run
@@ -243,13 +251,22 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+app.command()(digest)
+
+
 def main() -> None:
     """Run the command line; every error a user can put right is one line and an exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     as_json = "--json" in sys.argv
     try:
         app()
-    except (TargetError, SettingsError, EvaluationError, RunNotFound) as error:
+    except (
+        TargetError,
+        SettingsError,
+        EvaluationError,
+        KernelNotFound,
+        RunNotFound,
+    ) as error:
         _fail(str(error), _USAGE, as_json=as_json)
     except (GraphError, RunnerError, AgentError) as error:
         _fail(str(error), EXIT_CODES[ExitReason.ERROR], as_json=as_json)

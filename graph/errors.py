@@ -10,6 +10,8 @@ GraphError
 │   └── RunLocked          another process holds the run
 ├── ShipFailed         the standalone repository cannot be written
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
+├── KernelNotFound     a profiler report has no such kernel
+├── DigestUnwritten    the page of a digest cannot be written
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
 ├── OutOfTime          a role did not answer within what the budget leaves it
 └── LoopError          the state machine stopped where it must not (our fault)
@@ -54,6 +56,14 @@ class ShipFailed(GraphError):
 
 class EvaluationError(GraphError):
     """A candidate given on the command line cannot be read."""
+
+
+class KernelNotFound(GraphError):
+    """A profiler report has no kernel of that name; the message lists those it has."""
+
+
+class DigestUnwritten(GraphError):
+    """The page of a digest cannot be written; the message names the file."""
 
 
 class RunStopped(GraphError):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from agents.diagnosis.prediction import Score
 from gpu_runner.jobs import Reason, Stage
 from gpu_runner.message import Message
 from gpu_runner.records import TimingPlan, Verdict
@@ -151,6 +152,19 @@ class ProfileRead(Event):
     trigger: str
     bottleneck: str
     next_edit: str
+    digest: str = ""
+    """Key of the reply; older logs do not say it."""
+
+
+class PredictionScored(Event):
+    """What became of what a digest foretold, after the attempt that made its edit."""
+
+    kind: Literal["scored"] = "scored"
+    digest: str
+    """Key of the reply."""
+    attempt_id: str
+    """The attempt that made the edit."""
+    score: Score
 
 
 class Reviewed(Event):
@@ -208,6 +222,7 @@ AnyEvent = Annotated[
     | AttemptDecided
     | Promoted
     | ProfileRead
+    | PredictionScored
     | Reviewed
     | BudgetRead
     | DecisionTaken

@@ -5,6 +5,7 @@ Whatever shows a run (console, `status`) folds events into a `Progress` and prin
 
 from dataclasses import dataclass, field
 
+from agents.diagnosis.prediction import Score, tally
 from graph.events import (
     AnyEvent,
     AttemptDecided,
@@ -14,6 +15,7 @@ from graph.events import (
     Interval,
     JobFinished,
     JobSubmitted,
+    PredictionScored,
     ProfileRead,
     Promoted,
     Reviewed,
@@ -56,6 +58,8 @@ class Progress:
     """Contender to the incumbent's claim, the first baseline first."""
     jobs: dict[str, str] = field(default_factory=dict)
     """Running jobs: id to `bench of a0003`."""
+    scores: list[Score] = field(default_factory=list)
+    """What became of the digests' predictions."""
     rounds_left: int | None = None
     exit_reason: str = ""
     message: str = ""
@@ -83,6 +87,8 @@ class Progress:
                 self.promoted += 1
                 self.version = event.version
                 self.best = {k: v for k, v in event.intervals.items() if k != "incumbent"}
+            case PredictionScored():
+                self.scores.append(event.score)
             case BudgetRead():
                 self.rounds_left = event.rounds_left
             case Exited():
@@ -96,6 +102,15 @@ class Progress:
         for against, interval in self.best.items():
             return f"best {self.version} {interval_words(interval)} vs {against}"
         return "nothing promoted yet"
+
+    def prediction_words(self) -> str:
+        """Return how many predictions came true, and of which rules."""
+        counts = [
+            f"{row.rule}: {row.hits} hit, {row.misses} miss, {row.opposites} opposite"
+            for row in tally(self.scores)
+            if row.scored
+        ]
+        return "; ".join(counts)
 
     def left_words(self, elapsed_s: float | None = None) -> str:
         """Return what is left of the budget."""
@@ -128,6 +143,8 @@ def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kin
                 for name, interval in event.intervals.items()
             )
             return f"{event.version} ({event.attempt_id}) PROMOTED: {claims}"
+        case PredictionScored():
+            return _score_words(event)
         case ProfileRead():
             return f"{event.attempt_id} profiled: {event.bottleneck}; next: {event.next_edit}"
         case Reviewed():
@@ -141,6 +158,15 @@ def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kin
             return f"ended: {event.exit_reason.value}: {event.message}"
         case _:
             return None
+
+
+def _score_words(event: PredictionScored) -> str:
+    score = event.score
+    head = f"prediction of {score.rule} about {event.attempt_id}: {score.outcome.upper()}"
+    if score.before is None or score.after is None:
+        return f"{head} ({score.metric} was not measured)"
+    moved = f"{score.metric} {score.before:.4g} -> {score.after:.4g}"
+    return f"{head} ({moved}, foretold {score.expected_factor:.2f} times)"
 
 
 def _attempt_words(event: AttemptDecided) -> str:

@@ -26,6 +26,8 @@ class RunStatus(Message):
     promoted: int = 0
     rejected: int = 0
     best: str = ""
+    predictions: str = ""
+    """How often the digests' predictions came true, by rule."""
     left: str = ""
     elapsed_s: float = 0.0
     exit_reason: str | None = None
@@ -61,6 +63,7 @@ def status_of(files: RunFiles) -> RunStatus:
         promoted=progress.promoted,
         rejected=progress.rejected,
         best=progress.best_words(),
+        predictions=progress.prediction_words(),
         left=progress.left_words(),
         elapsed_s=progress.elapsed_s,
         exit_reason=ended,

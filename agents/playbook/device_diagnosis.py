@@ -1,11 +1,23 @@
-"""What a profile of a GPU means: the table of rules for its facts. Pure.
+"""What a profile of a GPU means to the playbook. Pure.
 
-Counters are asked for first, the compiler's figures where there are none; a roofline alone already
-tells memory from arithmetic. The figures are thresholds of judgement, not of acceptance.
+A kernel's counters are judged by `agents.diagnosis`, the one place of rules for them. This table is
+for what they do not say: the whole call under its roof, and the compiler's figures where there are
+no counters. The figures are thresholds of judgement, not of acceptance.
 """
 
 from agents.contexts import RunView
-from agents.playbook.diagnosis import UNKNOWN, Evidence, Rule, bound_by, where, worst
+from agents.diagnosis.device import diagnose_kernel
+from agents.diagnosis.signals import slowest
+from agents.playbook.diagnosis import (
+    UNKNOWN,
+    Diagnosis,
+    Evidence,
+    Rule,
+    bound_by,
+    diagnose,
+    where,
+    worst,
+)
 from agents.replies import Movement
 from gpu_runner.facts import Facts, KernelFacts
 
@@ -16,6 +28,37 @@ _FEW_SPILLED_BYTES = 16
 _IDLE = 0.6
 """A unit busy for a smaller share of the time is not what a kernel waits for."""
 _LOW_OCCUPANCY = 0.5
+
+
+def diagnose_device(facts: Facts, view: RunView) -> Diagnosis:
+    """Return what binds a call on a GPU.
+
+    Near the roof nothing else matters; then the slowest kernel's counters speak, as far as they
+    name a class; then what compiler and roofline say.
+    """
+    if _near_roof(facts, view):
+        return diagnose(facts, view, DEVICE_RULES)
+    kernel = slowest(facts)
+    if kernel is None or kernel.source != "counters":
+        return diagnose(facts, view, DEVICE_RULES)
+    found = diagnose_kernel(kernel)
+    if found.bottleneck == "unknown":
+        return diagnose(facts, view, DEVICE_RULES)
+    rule = Rule(
+        bottleneck=found.bottleneck,
+        confidence=found.confidence,
+        evidence=_near_roof,
+        because=found.because,
+        expects=found.expects,
+        others_are_weaker=found.others_are_weaker,
+        query=found.query,
+        name=found.rule,
+    )
+    evidence = tuple(
+        f"{kernel.kernel}: {one.signal} {one.value:.3g} ({one.op} {one.threshold:g})"
+        for one in found.readings
+    )
+    return Diagnosis(rule=rule, evidence=evidence)
 
 
 def _near_roof(facts: Facts, _: RunView) -> Evidence:

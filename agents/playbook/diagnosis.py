@@ -7,24 +7,12 @@ are thresholds of judgement, not of acceptance: a wrong diagnosis costs one atte
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from agents.contexts import RunView
+from agents.diagnosis.vocabulary import Bottleneck
 from agents.replies import Movement
 from gpu_runner.facts import Facts, InstructionMix, Roofline
 
-Bottleneck = Literal[
-    "memory_bandwidth",
-    "compute",
-    "not_vectorised",
-    "calls_in_loop",
-    "division",
-    "spills",
-    "latency",
-    "launch_overhead",
-    "near_roof",
-    "unknown",
-]
 NEAR_ROOF = 0.85
 _MANY_SPILLS = 8
 _SPILLED_SHARE = 0.15
@@ -54,6 +42,8 @@ class Rule:
     others_are_weaker: str
     query: str
     """What to ask the researcher."""
+    name: str = ""
+    """Its predictions are scored under this name; the bottleneck's where it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """From a bottleneck to exactly one next edit: a parameter, or another recipe. Pure."""
 
 from agents.contexts import DigestContext
-from agents.playbook.catalogue import Choice, Parameters, Recipe
+from agents.diagnosis.vocabulary import coarse
+from agents.playbook.catalogue import Choice, Parameters, Recipe, Value
 from agents.playbook.diagnosis import Diagnosis
 from agents.playbook.search import Search
 from agents.replies import Edit, Movement
@@ -25,16 +26,22 @@ def next_edit(context: DigestContext, search: Search, diagnosis: Diagnosis) -> E
     parameters = context.attempt.parameters
     if here is not None and here.fits(parameters):
         for choice in here.choices:
-            value = choice.answers.get(rule.bottleneck)
+            value = _answer(choice, rule.bottleneck)
             changed = {**parameters, choice.name: value} if value is not None else parameters
             if value != parameters[choice.name] and search.is_untried(here, changed):
                 return _turned(here, choice, changed, diagnosis)
     for recipe in search.recipes:
         is_other = here is None or recipe.name != here.name
-        answers = rule.bottleneck in recipe.answers
+        answers = bool({rule.bottleneck, coarse(rule.bottleneck)} & set(recipe.answers))
         if is_other and answers and search.is_untried(recipe, recipe.defaults()):
             return _moved(recipe, diagnosis)
     return _neighbour(here, parameters, search, diagnosis) or _rest(context, diagnosis)
+
+
+def _answer(choice: Choice, bottleneck: str) -> Value | None:
+    """Return the value that treats a class; what treats its coarse class where none is known."""
+    fine = choice.answers.get(bottleneck)
+    return fine if fine is not None else choice.answers.get(coarse(bottleneck))
 
 
 def _turned(recipe: Recipe, choice: Choice, parameters: Parameters, diagnosis: Diagnosis) -> Edit:

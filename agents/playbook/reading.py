@@ -23,7 +23,8 @@ def research_for(context: ResearchContext, match: Match, search: Search) -> Rese
     shelf = f"agents/recipes/{language.value}"
     with as_file(files("agents").joinpath("recipes", language.value, match.family)) as folder:
         notes = grep(_BULLET, folder, source=shelf, limit=_MOST_FINDINGS)
-        words = re.findall(r"[A-Za-z]{4,}", context.query)
+        known = {match.family, language.value}  # every note here is about these
+        words = [w for w in re.findall(r"[A-Za-z]{4,}", context.query) if w not in known]
         asked = grep("|".join(words), folder, ignore_case=True, limit=6) if words else None
     passages = tuple(p for p in notes.passages if p.path == "notes.md")
     relevant = tuple(p for p in asked.passages if p.path == "notes.md") if asked else ()

@@ -8,10 +8,11 @@ from agents.contexts import (
     RunView,
     WriteContext,
 )
+from agents.diagnosis.query import evidence_query
 from agents.errors import NothingFits
-from agents.playbook.device_diagnosis import DEVICE_RULES
+from agents.playbook.device_diagnosis import diagnose_device
 from agents.playbook.device_families import detect_on_device
-from agents.playbook.diagnosis import RULES, changes, diagnose
+from agents.playbook.diagnosis import Diagnosis, changes, diagnose
 from agents.playbook.edits import next_edit
 from agents.playbook.families import Match, detect
 from agents.playbook.planning import plan_for, review_of
@@ -63,8 +64,8 @@ class Playbook:
     async def digest(self, context: DigestContext) -> Digest:
         """Answer with the first rule of the table that the facts fulfil, and its edit."""
         match = _match(context.view)
-        rules = DEVICE_RULES if context.facts.tier == "gpu" else RULES
-        found = diagnose(context.facts, context.view, rules)
+        judge = diagnose_device if context.facts.tier == "gpu" else diagnose
+        found = judge(context.facts, context.view)
         attempt = context.attempt
         against = context.view.goal_against
         speed = attempt.vs_baseline
@@ -77,7 +78,8 @@ class Playbook:
             against_baseline=(f"{compared} {against}",),
             inference=found.rule.because,
             next_edit=next_edit(context, Search(context.view, match), found),
-            query=found.rule.query,
+            query=_query(context, match, found),
+            rule=found.rule.name or found.rule.bottleneck,
         )
 
     async def review(self, context: ReviewContext) -> Review:
@@ -87,6 +89,19 @@ class Playbook:
     def spend(self) -> Spend:
         """Return zero: nothing is paid for."""
         return Spend()
+
+
+def _query(context: DigestContext, match: Match, found: Diagnosis) -> str:
+    """Return what to ask the researcher; the words of a rule are those of the recipes' notes."""
+    if not found.rule.query:
+        return ""
+    return evidence_query(
+        found.rule.bottleneck,
+        found.rule.query,
+        arch=context.view.arch,
+        language=context.candidate.language.value,
+        operator=match.family,
+    ).text
 
 
 def _match(view: RunView) -> Match:

@@ -23,7 +23,10 @@ SECTIONS = (
     "Occupancy",
     "WarpStateStats",
     "MemoryWorkloadAnalysis",
+    "MemoryWorkloadAnalysis_Tables",
     "ComputeWorkloadAnalysis",
+    "SchedulerStats",
+    "SourceCounters",
 )
 """Those that the facts are read from; fewer sections are fewer passes."""
 METRICS = ("dram__bytes_read.sum", "dram__bytes_write.sum")
@@ -94,6 +97,21 @@ def command(
         *(word for section in SECTIONS for word in ("--section", section)),
         *("--metrics", ",".join(METRICS)),
         *("--csv", "--page", "raw", "--print-units", "base"),
+        *program,
+    ]
+
+
+def report_command(ncu: str, program: Sequence[str], *, report: Path) -> list[str]:
+    """Return the command line that leaves a whole report of the marked part of a program.
+
+    With every section and the source, which takes some forty passes a launch. The caches are
+    emptied before each, so one launch must not rely on what another has left there.
+    """
+    return [
+        *(ncu, "--profile-from-start", "off", "--target-processes", "application-only"),
+        *("--clock-control", "none", "--cache-control", "all"),
+        *("--set", "full", "--import-source", "on"),
+        *("--force-overwrite", "--export", str(report)),
         *program,
     ]
 

@@ -150,6 +150,7 @@ def assemble(
         if limits is not None:
             time_us = min(timed[workload.name].times_us)
             roofs.append(place_below(problem, workload, time_us, limits))
+    kernels = _with_required(problem, public, kernels)
     total_us = sum(kernel.time_us or 0.0 for kernel in kernels)
     hotspots = tuple(
         Hotspot(symbol=kernel.kernel, share=kernel.time_us / total_us, detail=_detail(kernel))
@@ -157,6 +158,17 @@ def assemble(
         if kernel.time_us
     )
     return Facts(tier="gpu", roofline=tuple(roofs), hotspots=hotspots, kernels=kernels)
+
+
+def _with_required(
+    problem: Problem, public: Sequence[Workload], kernels: tuple[KernelFacts, ...]
+) -> tuple[KernelFacts, ...]:
+    """Say what must be moved, where one kernel does the whole call."""
+    named = {workload.name: workload for workload in public}
+    if len(kernels) != 1 or kernels[0].workload not in named:
+        return kernels
+    required = float(problem.required_bytes(named[kernels[0].workload]))
+    return (kernels[0].model_copy(update={"required_bytes": required}),)
 
 
 def device_ceilings(device: DeviceFacts, copy_bytes_per_s: float) -> DeviceCeilings | None:

@@ -4,54 +4,81 @@ from langgraph.runtime import Runtime
 
 from agents.contexts import DigestContext, PastAttempt
 from agents.errors import NothingFits
-from agents.replies import Digest
+from agents.replies import Digest, Review
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import Profile, Profiled
 from graph.errors import OutOfTime
 from graph.events import ProfileRead
 from graph.routing import current
 from graph.rows import draft_of, feedback_on, outcomes_of, step_id
+from graph.scoring import Foretold, prediction_at_hand, score_prediction
 from graph.services import Services
 from graph.state import Lane, RunState, Update
+from graph.triggers import Question
+from graph.triggers import trigger as asked_of
 
 
 async def profile(state: RunState, runtime: Runtime[Services]) -> Update:
-    """Profile at most one candidate of the round and have its facts digested."""
+    """Profile one candidate of the round and have its facts digested; none without a question."""
     services = runtime.context
     async with services.stage("profile", state):
-        lane, why = trigger(state, services.target.budget.plateau_attempts)
+        foretold = prediction_at_hand(services, state)
+        lane, why = trigger(
+            state,
+            services.target.budget.plateau_attempts,
+            foretold.followers if foretold else frozenset(),
+            _asked(services, state),
+            is_scored=foretold is None or foretold.is_scored,
+        )
         at = f"r{state['round']:03}"
         if lane is None:
             services.decide("profile", "none", why, at=at)
+            if foretold is not None:
+                score_prediction(services, foretold, None, None)
             return Update()
         services.decide("profile", lane.attempt_id, why, at=at)
         facts = await _facts(services, state, lane)
+        if foretold is not None:
+            await _score(services, state, foretold, lane, facts)
         if facts is None:
             return Update()
         return await _digest(services, state, lane, facts, why)
 
 
-def trigger(state: RunState, plateau_attempts: int) -> tuple[Lane | None, str]:
-    """Return which lane to profile, and why; the first row of the table that applies.
+def trigger(
+    state: RunState,
+    plateau_attempts: int,
+    followers: frozenset[str] = frozenset(),
+    review: str = "",
+    *,
+    is_scored: bool = True,
+) -> tuple[Lane | None, str]:
+    """Return which lane of the round to profile, and why; see `graph.triggers`."""
+    lanes = current(state)
+    return asked_of(
+        Question(
+            measured=tuple(lane for lane in lanes if lane.status == "measured"),
+            lanes=len(lanes),
+            claimed=state["claimed"],
+            has_digest=bool(state["digest"]),
+            idle_attempts=state["idle_attempts"],
+            plateau_attempts=plateau_attempts,
+            followers=followers,
+            is_scored=is_scored,
+            review=review,
+        )
+    )
 
-    | a claim was made        | the claimed candidate  | a promotion is at hand               |
-    | nothing was profiled    | the fastest right one  | nothing is known of this problem yet |
-    | half way to a plateau   | the fastest right one  | find out before a pivot is forced    |
-    """
-    measured = [lane for lane in current(state) if lane.status == "measured"]
-    claimed = [lane for lane in measured if lane.attempt_id == state["claimed"]]
-    if claimed:
-        return claimed[0], "a promotion is at hand"
-    if not measured:
-        return None, "no candidate of the round was measured"
-    fastest = max(measured, key=lambda lane: (lane.speedup, -lane.lane))
-    if not state["digest"]:
-        return fastest, "nothing is known of this problem yet"
-    half = plateau_attempts // 2
-    before = state["idle_attempts"]
-    if before < half <= before + len(current(state)):
-        return fastest, f"{half} attempts without a promotion: find out before a pivot is forced"
-    return None, "no new question: nothing was claimed, and the last digest still holds"
+
+async def _score(
+    services: Services, state: RunState, foretold: Foretold, lane: Lane, facts: Facts | None
+) -> None:
+    """Score the last digest before this one replaces it; once a rule, look for that alone."""
+    is_other = lane.attempt_id not in foretold.followers
+    if is_other and not foretold.is_scored:
+        lane = foretold.lanes[0]
+        facts = await _facts(services, state, lane)
+    score_prediction(services, foretold, lane, facts)
 
 
 async def _facts(services: Services, state: RunState, lane: Lane) -> Facts | None:
@@ -102,9 +129,18 @@ async def _digest(
             trigger=why,
             bottleneck=digest.bottleneck,
             next_edit=edit.change,
+            digest=key,
         )
     )
     return Update(digest=key)
+
+
+def _asked(services: Services, state: RunState) -> str:
+    """Return what the last review wants to know."""
+    review = services.files.reply(Review, state["review"]) if state["review"] else None
+    if review is None:
+        return ""
+    return " ".join((review.advice, *(finding.text for finding in review.findings)))
 
 
 def _as_past(services: Services, lane: Lane) -> PastAttempt:

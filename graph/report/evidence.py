@@ -11,7 +11,7 @@ from gpu_runner.candidate import Source
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import BenchRecord
 from graph import criteria
-from graph.events import BudgetRead, DecisionTaken, ProfileRead, StageEnded
+from graph.events import BudgetRead, DecisionTaken, PredictionScored, ProfileRead, StageEnded
 from graph.ledger import Attempt
 from graph.report.roofline import Profiled
 from graph.run_files import RunFiles
@@ -44,6 +44,7 @@ class Evidence:
     review: Review | None
     research: Research | None
     profiles: tuple[ProfileRead, ...]
+    predictions: tuple[PredictionScored, ...]
     decisions: tuple[DecisionTaken, ...]
     budget: BudgetRead | None
     stage_s: dict[str, float]
@@ -77,6 +78,7 @@ def gather(
         review=reviews[-1] if reviews else None,
         research=researches[-1] if researches else None,
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
+        predictions=tuple(event for event in events if isinstance(event, PredictionScored)),
         decisions=decisions,
         budget=budgets[-1] if budgets else None,
         stage_s=_stage_seconds(event for event in events if isinstance(event, StageEnded)),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.diagnosis.vocabulary import Bottleneck
 from agents.playbook.catalogue import Recipe, notes_of, notes_path, recipes_of, render
-from agents.playbook.diagnosis import Bottleneck
 from agents.playbook.families import detect
 from gpu_runner.candidate import Language
 from gpu_runner.languages.cpp import refuse_flags

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.contexts import WriteContext
+from agents.diagnosis.vocabulary import Bottleneck
 from agents.errors import NothingFits
 from agents.playbook import Playbook
 from agents.playbook.catalogue import Recipe, notes_of, recipes_of, render
-from agents.playbook.diagnosis import Bottleneck
 from agents.playbook.search import Search
 from agents.replies import Draft
 from gpu_runner.candidate import Candidate, Language, LaunchPlan, Value

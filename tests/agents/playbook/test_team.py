@@ -50,7 +50,8 @@ async def test_the_digest_carries_diagnosis_comparison_and_one_edit():
     assert digest.against_baseline == ("0.12 times the speed of torch eager",)
     assert "spills: 20 -> 50" in digest.against_parent
     assert digest.next_edit.recipe == "three_pass"
-    assert digest.query == "polynomial exp"
+    assert digest.query == "polynomial exp softmax cpp x86_64"
+    assert digest.rule == "calls_in_loop"
 
 
 async def test_an_attempt_without_a_time_is_told_so():

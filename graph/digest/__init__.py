@@ -1,0 +1,1 @@
+"""Digests of profiler reports: built from facts, rendered for people, programs and models."""
