@@ -141,8 +141,9 @@ def test_timing_is_on_the_threads_of_the_target(tmp_path):
 def test_jobs_that_share_the_time_are_cut_each(tmp_path):
     workshop = Workshop(tmp_path)
     plan, state = workshop.services.bench.claim, workshop.state()
-    whole = workshop.services.timing(plan, state, 10.0, 1)
-    half = workshop.services.timing(plan, state, 10.0, 1, share=2)
+    whole = workshop.services.timing(plan, state, 4.5, 1)
+    half = workshop.services.timing(plan, state, 4.5, 1, share=2)
+    assert whole.most_s < plan.most_s
     assert half.most_s == pytest.approx(whole.most_s / 2)
     assert half.sittings == whole.sittings == plan.sittings
     nothing = workshop.services.timing(plan, state, None, 1)
