@@ -1,4 +1,4 @@
-"""Nouns of the truth: a pull request, what its diff says, and the pieces of it that are searched."""
+"""Nouns of the truth: a pull request, what its diff says, and the pieces of it that rank."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -70,6 +70,9 @@ class DiffFile:
     """Differs from `path` where the file was renamed; empty where it was added."""
     status: FileStatus
     kind: FileKind
+    licence: str = ""
+    """SPDX expression that its first lines state, where the diff shows them; may differ from the
+    repository's."""
     first_line: int
     last_line: int
     """Lines of the raw diff, from 1, both included: header and hunks."""
@@ -114,3 +117,4 @@ class Chunk:
     """Position among the chunks of its hunk, from 0."""
     parts: int
     tags: tuple[str, ...] = ()
+    """Sorted. `licence-header` marks a chunk that holds nothing else; rankings leave it out."""
