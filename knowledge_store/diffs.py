@@ -1,9 +1,9 @@
 """Diffs: from the raw bytes of a unified diff to its files and hunks, with their lines in it.
 
 Hunks are consumed by the counts of their @@ line, so content that looks like a header stays what it
-is. What does not parse costs the section it stands in and is said; nothing here raises on any bytes,
-and memory stays a small multiple of the input. A test holds it against `unidiff`, which gives up on
-the whole diff where one hunk is wrong and needs some hundred bytes of memory for every line.
+is. What does not parse costs the section it stands in and is said; nothing here raises on any
+bytes, and memory stays a small multiple of the input. A test holds it against `unidiff`, which
+gives up on the whole diff where one hunk is wrong and takes some hundred bytes for every line.
 
 Lines end at a newline only: a carriage return, form feed or NUL belongs to its line, as for grep.
 """
@@ -29,6 +29,8 @@ _LONGEST_HEADING = 200
 class Parsed:
     """What a diff says."""
 
+    lines: Sequence[bytes]
+    """The diff itself."""
     files: tuple[DiffFile, ...]
     hunks: tuple[Hunk, ...]
     added: int
@@ -97,6 +99,7 @@ class _Parser:
             self._step()
         files = tuple(self._file(index, section) for index, section in enumerate(self.sections))
         return Parsed(
+            lines=self.lines,
             files=files,
             hunks=tuple(hunk for section in self.sections for hunk in section.hunks),
             added=self.added,
