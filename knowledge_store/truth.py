@@ -238,10 +238,10 @@ class Truth:
         rows = self._rows("SELECT key, decision, reason FROM decision ORDER BY key")
         return tuple(Decided(key=row[0], decision=row[1], reason=row[2]) for row in rows)
 
-    def seen(self, item: str) -> str:
-        """Return the fingerprint with which an item of a source was last taken in, or nothing."""
-        rows = self._rows("SELECT fingerprint FROM seen WHERE item = ?", item)
-        return str(rows[0][0]) if rows else ""
+    def seen(self, item: str) -> tuple[str, str]:
+        """Return the fingerprint and key of an item of a source as last taken in, or nothing."""
+        rows = self._rows("SELECT fingerprint, key FROM seen WHERE item = ?", item)
+        return (rows[0][0], rows[0][1]) if rows else ("", "")
 
     def cursor(self, name: str) -> str:
         """Return how far a source has been read, or nothing."""

@@ -51,7 +51,7 @@ class Batch:
         self._path = path
         self._pending: dict[str, _Pending] = {}
         self._bytes = 0
-        self._marks: dict[str, str] = {}
+        self._marks: dict[str, tuple[str, str]] = {}
         self._cursors: dict[str, str] = {}
         self._decisions: dict[str, tuple[str, str]] = {}
 
@@ -102,9 +102,9 @@ class Batch:
             self.commit()
         return "changed"
 
-    def mark(self, item: str, fingerprint: str) -> None:
-        """Remember with what fingerprint an item of a source was taken in."""
-        self._marks[item] = fingerprint
+    def mark(self, item: str, fingerprint: str, key: str) -> None:
+        """Remember with what fingerprint an item of a source was taken in, as which key."""
+        self._marks[item] = (fingerprint, key)
         if len(self._marks) >= _MOST_PENDING * _MOST_PENDING:
             self.commit()
 
@@ -129,11 +129,13 @@ class Batch:
             )
 
     def restore(self, key: str) -> bool:
-        """Take a tombstone away; items that were seen are looked at again."""
+        """Take a tombstone away; sources look at it again, from their beginning."""
         self.commit()
+        repo = key.partition("#")[0]
         with _Transaction(self._connection, self._path) as transaction:
             gone = transaction.run("DELETE FROM tombstone WHERE key = ?", key)
-            transaction.run("DELETE FROM seen WHERE item LIKE '%' || ?", key)
+            transaction.run("DELETE FROM seen WHERE key = ?", key)
+            transaction.run("DELETE FROM cursor WHERE name LIKE '%:' || ?", repo)
             return gone > 0
 
     def commit(self) -> None:
@@ -143,8 +145,8 @@ class Batch:
         with _Transaction(self._connection, self._path) as transaction:
             for pending in self._pending.values():
                 self._write(transaction, pending)
-            for item, fingerprint in self._marks.items():
-                transaction.run("INSERT OR REPLACE INTO seen VALUES (?, ?)", item, fingerprint)
+            for item, mark in self._marks.items():
+                transaction.run("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", item, *mark)
             for name, value in self._cursors.items():
                 transaction.run("INSERT OR REPLACE INTO cursor VALUES (?, ?)", name, value)
             for key, decision in self._decisions.items():
