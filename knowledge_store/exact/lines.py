@@ -1,0 +1,108 @@
+"""From hits to lines that are shown: which of many, and where in their files.
+
+Loaded by one-shot searches.
+"""
+
+from __future__ import annotations
+
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from knowledge_store.exact.engine import Group
+    from knowledge_store.exact.part import File, Part
+
+SHOWN_BYTES = 4096
+_HEADER = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
+
+
+class Line:
+    """A hit as it is shown."""
+
+    __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
+
+    def __init__(self, group: Group, offset: int, counter: NewLines) -> None:
+        part, pull = group.part, group.pull
+        begin, end, before = part.line_at(offset)
+        file = part.file_at(pull.id, begin)
+        self.key = pull.key
+        self.repo = pull.repo
+        self.number = pull.number
+        self.diff_line = before - pull.first_line + 1
+        self.path = file.path if file else ""
+        self.new_line = counter.at(part, file, begin) if file else None
+        self.text = part.text[begin : min(end, begin + SHOWN_BYTES)].decode(errors="replace")
+        self.licence = (file.licence if file else "") or pull.licence
+
+
+class NewLines:
+    """Lines of files after their change; asked in order, it reads every hunk once."""
+
+    __slots__ = ("_at", "_file", "_first", "_last", "_line")
+
+    def __init__(self) -> None:
+        self._file: File | None = None
+        self._at = -1
+        self._line = self._first = self._last = 0
+
+    def at(self, part: Part, file: File, begin: int) -> int | None:
+        """Return the line of the new file that begins at an offset; None where it is none of it."""
+        if file is not self._file or begin < self._at:
+            self._file, self._at = file, -1
+        from_ = file.start if self._at < 0 else self._at
+        # A header at the very beginning of the stretch has no newline before it there.
+        header = part.text.rfind(b"\n@@ -", max(0, from_ - 1), begin)
+        if header >= 0:
+            start = header + 1
+            after = part.text.find(b"\n", start, begin) + 1
+            numbers = _HEADER.match(part.text, start, after) if after else None
+            if numbers is None:
+                return None
+            self._at, self._line = after, int(numbers[1])
+            self._last = self._line + (1 if numbers[2] is None else int(numbers[2])) - 1
+        elif self._at < 0:
+            return None
+        passed = b"\n" + part.text[self._at : begin]
+        self._line += passed.count(b"\n") - 1 - passed.count(b"\n-") - passed.count(b"\n\\")
+        self._at = begin
+        first = part.text[begin : begin + 1]
+        return None if first in (b"-", b"\\", b"@") or self._line > self._last else self._line
+
+
+def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> Iterator[Line]:
+    """Yield the lines to show: all, or a share of each repository and pull, in order."""
+    by_repo: dict[str, list[Group]] = {}
+    for group in groups:
+        by_repo.setdefault(group.pull.repo, []).append(group)
+    sizes = [sum(len(group.hits) for group in own) for own in by_repo.values()]
+    most = sizes if per_repo is None else [min(size, per_repo) for size in sizes]
+    for own, share in zip(by_repo.values(), fair_shares(most, limit), strict=True):
+        for group, count in zip(own, fair_shares([len(g.hits) for g in own], share), strict=True):
+            counter = NewLines()
+            for offset in group.hits[:count]:
+                yield Line(group, offset, counter)
+
+
+def fair_shares(wanted: Iterable[int], limit: int) -> list[int]:
+    """Return how much each gets of a limited good, as evenly as what they want allows.
+
+    The sum is the limit, or all that is wanted; of a rest the first ones get one each.
+    """
+    wants = [*wanted]
+    shares = [0] * len(wants)
+    left = limit
+    open_ = [index for index, want in enumerate(wants) if want]
+    while left and open_:
+        each = left // len(open_)
+        if each == 0:
+            for index in open_[:left]:
+                shares[index] += 1
+            break
+        for index in open_:
+            gift = min(each, wants[index] - shares[index])
+            shares[index] += gift
+            left -= gift
+        open_ = [index for index in open_ if shares[index] < wants[index]]
+    return shares
