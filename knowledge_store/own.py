@@ -1,11 +1,11 @@
 """The project's own recipes as a small corpus, so that search works before anything is ingested."""
 
+import hashlib
 from pathlib import Path
 
 from knowledge_store.errors import SourceError
 from knowledge_store.progress import Progress, Report, Tell, silent
 from knowledge_store.pulls import PullRequest
-from knowledge_store.sources.patches import number_of
 from knowledge_store.sources.reading import Refused, file_bytes, fingerprint
 from knowledge_store.truth import Truth
 
@@ -42,7 +42,7 @@ def ingest(truth: Truth, recipes: Path = RECIPES, *, tell: Tell = silent) -> Rep
             diff = b"".join(added_file(path, content) for path, content in files.items())
             pull = PullRequest(
                 repo=REPO,
-                number=number_of(f"recipe {name}"),
+                number=_number(name),
                 title=f"Recipe: {family.name.replace('_', ' ')} in {family.parent.name}",
                 body=files.get(f"{name}/{_NOTES}", b"").decode("utf-8", "replace"),
                 licence=_LICENCE,
@@ -69,6 +69,12 @@ def added_file(path: str, content: bytes) -> bytes:
     names = f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{len(lines)} @@\n".encode()
     body = b"".join(b"+" + line + b"\n" for line in lines)
     return head + names + body + (b"" if is_ended else b"\\ No newline at end of file\n")
+
+
+def _number(name: str) -> int:
+    """Return six digits for a recipe, the same whatever other recipes there are."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return 100_000 + int.from_bytes(digest[:8], "big") % 900_000
 
 
 def _files(family: Path, recipes: Path, report: Report) -> dict[str, bytes]:

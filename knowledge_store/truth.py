@@ -284,9 +284,10 @@ class Truth:
 
     def verify(self) -> Iterator[str]:
         """Yield every inconsistency: damaged pages, diffs that are not what their digest says."""
-        for (line,) in self._rows("PRAGMA quick_check"):
-            if line != "ok":
-                yield f"{self.path}: {line}"
+        lines = [line for (line,) in self._rows("PRAGMA quick_check") if line != "ok"]
+        yield from (f"{self.path}: {line}" for line in lines)
+        if lines:
+            return  # its rows cannot be relied on
         query = "SELECT key, diff_sha256, zstd FROM pull LEFT JOIN diff ON diff.pull = pull.id"
         for key, digest, packed in self._connection.execute(query):
             if bool(digest) != (packed is not None):

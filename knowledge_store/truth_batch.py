@@ -162,6 +162,8 @@ class Batch:
             return
         stored = self._stored(key)
         after = merged(stored.pull if stored else None, pending.pull)
+        if stored is not None and (stored.pull, stored.derivation) == (after, derivation()):
+            return
         record = json.dumps(after.model_dump(mode="json"), sort_keys=True)
         revision = transaction.next_revision()
         is_ours = after.diff_sha256 == pending.pull.diff_sha256
