@@ -4,16 +4,18 @@ A pattern means what Python's `re` means by it as bytes, tried on one line witho
 is the definition; `Matcher.test` is it. From the same syntax tree come three weaker or equal forms:
 literals that a matching line must hold (for the index and to find lines quickly), the pattern for
 ripgrep (or None where its engine has no equal), and the widest line on which backtracking stays
-bounded. Loaded by one-shot searches: nothing here may import what is slow to load.
+bounded. Loaded by one-shot searches: literals need none of what reads regular expressions.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-
-from knowledge_store.exact import needs, rust
 from knowledge_store.exact.errors import PatternError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+
+    from knowledge_store.exact import needs
 
 _LONGEST = 4096
 _WORD = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
@@ -57,7 +59,7 @@ class Matcher:
         literal = text.encode("utf-8", "surrogateescape")
         self.literal = literal.lower() if ignore_case else literal
         self.clauses = (frozenset({self.literal}),)
-        self.ripgrep = rust.literal(literal, ignore_case=ignore_case, is_word=self.is_word)
+        self.ripgrep = _for_ripgrep(literal, ignore_case=ignore_case, is_word=self.is_word)
 
     def test(self, line: bytes) -> bool:
         """Say whether a line matches: the definition that every engine must meet."""
@@ -77,6 +79,11 @@ class Matcher:
         return False
 
     def _read_expression(self, text: str) -> None:
+        import re  # noqa: PLC0415 - literals need none of these
+        import warnings  # noqa: PLC0415
+
+        from knowledge_store.exact import needs, rust  # noqa: PLC0415
+
         source = text.encode("utf-8", "surrogateescape")
         flags = re.IGNORECASE if self.folds else 0
         try:
@@ -87,7 +94,7 @@ class Matcher:
         except (re.error, OverflowError, RecursionError, ValueError) as error:
             raise PatternError(f"pattern {text!r} is not a regular expression: {error}") from error
         if not text.isascii():
-            _refuse_split_characters(text, flags)
+            _refuse_torn(text, needs.characters_in_classes_and_repeats(text, flags))
         self.folds = needs.ignores_case(tree)
         self.clauses = needs.clauses_of(tree, folds=self.folds)
         self.most_width = needs.most_width(tree)
@@ -95,14 +102,31 @@ class Matcher:
         self.ripgrep = rust.expression(tree)
 
 
-def _refuse_split_characters(text: str, flags: int) -> None:
+def byte_pattern(byte: int) -> str:
+    """Return a byte as ripgrep reads it outside and inside of classes."""
+    character = chr(byte)
+    return character if character.isascii() and character.isalnum() else f"\\x{byte:02x}"
+
+
+def _for_ripgrep(text: bytes, *, ignore_case: bool, is_word: bool) -> str:
+    """Return the pattern of a literal, on its own or with no word character beside it."""
+    body = "".join(map(byte_pattern, text))
+    if ignore_case:
+        body = f"(?i:{body})"
+    if is_word:
+        # Written out, for half a word boundary is unknown to older versions.
+        body = f"(?:^|[^0-9A-Za-z_]){body}(?:$|[^0-9A-Za-z_])"
+    return body
+
+
+def _refuse_torn(text: str, places: set[int]) -> None:
     """Refuse classes and repeats of a character of several bytes, which bytes would tear apart.
 
     Raises:
         PatternError: there is one.
     """
     beyond = {ord(character) for character in text if not character.isascii()}
-    torn = needs.characters_in_classes_and_repeats(text, flags) & beyond
+    torn = places & beyond
     if torn:
         character = chr(min(torn))
         raise PatternError(

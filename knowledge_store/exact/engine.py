@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 
-from knowledge_store.exact import grams, judge, ripgrep
+from knowledge_store.exact import grams, ripgrep
 from knowledge_store.exact.dialect import Matcher
 from knowledge_store.exact.scan import TooWideError, finder_of, is_anchored, late, runs, scan
 
@@ -120,7 +120,7 @@ class Group:
 
 
 def search(parts: Sequence[Open], request: Request) -> tuple[list[Group], str]:
-    """Return the hits of every pull in order of repository and number, and which engine judged last.
+    """Return the hits of every pull in order of repository and number, and what judged last.
 
     Raises:
         SearchTimeout: not every line was judged in time.
@@ -182,6 +182,8 @@ def _by_program(
     found = _by_ripgrep(parts, request, deadline)
     if found is not None:
         return "ripgrep", found
+    from knowledge_store.exact import judge  # noqa: PLC0415 - few searches come here
+
     files = []
     for part in parts:
         match = grams.query(part, request.matchers, is_all=request.is_all)

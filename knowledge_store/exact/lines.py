@@ -5,8 +5,6 @@ Loaded by one-shot searches.
 
 from __future__ import annotations
 
-import re
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from knowledge_store.exact.part import File, Part
 
 SHOWN_BYTES = 4096
-_HEADER = re.compile(rb"@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@")
 
 
 class Line:
@@ -55,13 +52,12 @@ class NewLines:
         # A header at the very beginning of the stretch has no newline before it there.
         header = part.text.rfind(b"\n@@ -", max(0, from_ - 1), begin)
         if header >= 0:
-            start = header + 1
-            after = part.text.find(b"\n", start, begin) + 1
-            numbers = _HEADER.match(part.text, start, after) if after else None
+            after = part.text.find(b"\n", header + 1, begin) + 1
+            numbers = _new_range(part.text[header + 1 : after])
             if numbers is None:
                 return None
-            self._at, self._line = after, int(numbers[1])
-            self._last = self._line + (1 if numbers[2] is None else int(numbers[2])) - 1
+            self._at = after
+            self._line, self._last = numbers
         elif self._at < 0:
             return None
         passed = b"\n" + part.text[self._at : begin]
@@ -69,6 +65,17 @@ class NewLines:
         self._at = begin
         first = part.text[begin : begin + 1]
         return None if first in (b"-", b"\\", b"@") or self._line > self._last else self._line
+
+
+def _new_range(header: bytes) -> tuple[int, int] | None:
+    """Return the first and the last new line that a header `@@ -1,2 +3,4 @@` announces."""
+    words = header.split(b" ", 4)
+    if len(words) < 4 or not words[2].startswith(b"+") or words[3].rstrip() != b"@@":  # noqa: PLR2004
+        return None
+    start, _, count = words[2][1:].partition(b",")
+    if not start.isdigit() or not (count or b"1").isdigit():
+        return None
+    return int(start), int(start) + int(count or b"1") - 1
 
 
 def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> Iterator[Line]:

@@ -181,7 +181,8 @@ def _branch(branches: Sequence[Tree], *, folds: bool) -> Shape:
         own = _flushed(exact) if exact is not None else clauses
         if not own:
             return _UNKNOWN
-        union.update(max(own, key=_strength))
+        best: Clause = max(own, key=_strength)
+        union |= best
     clauses = [frozenset(union)] if len(union) <= 2 * _MOST_ALTERNATIVES else []
     return _NOTHING, clauses, _NOTHING
 
@@ -210,8 +211,8 @@ def _repeat(argument: tuple[int, Any, Tree], *, folds: bool) -> Shape:
 def most_width(tree: Tree) -> float:
     """Return the widest line, in bytes, that backtracking judges in a fraction of a second.
 
-    Paths are counted as a polynomial of the width: an unbounded repeat that what follows it can take
-    over multiplies them by it. Nested repeats make the answer 0: no width is safe.
+    Paths are counted as a polynomial of the width: an unbounded repeat that what follows it can
+    take over multiplies them by it. Nested repeats make the answer 0: no width is safe.
     """
     paths = _paths(tree)
     if paths is None:

@@ -7,7 +7,6 @@ is slow to import only when it is needed.
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 from knowledge_store.exact.scan import late
@@ -104,7 +103,7 @@ def _offsets(printed: bytes, *, is_whole: bool) -> dict[bytes, list[int]]:
 
 
 def _whole(body: bytes) -> list[int]:
-    return [int(number) for number in re.findall(rb"(?m)^(\d+):", body)]
+    return [int(row.partition(b":")[0]) for row in body.split(b"\n")]
 
 
 def _numbers(body: bytes) -> list[int]:

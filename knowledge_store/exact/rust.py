@@ -9,6 +9,7 @@ from __future__ import annotations
 from re import _constants as op  # type: ignore[attr-defined]  # the stubs leave it out
 
 from knowledge_store.exact import needs
+from knowledge_store.exact.dialect import byte_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,17 +30,6 @@ _PLACES = {
 
 class _NoEqualError(Exception):
     """The other engine has no equal operation."""
-
-
-def literal(text: bytes, *, ignore_case: bool, is_word: bool) -> str:
-    """Return a pattern for a literal, on its own or with no word character beside it."""
-    body = "".join(_byte(byte) for byte in text)
-    if ignore_case:
-        body = f"(?i:{body})"
-    if is_word:
-        # Written out, for half a word boundary is unknown to older versions.
-        body = f"(?:^|[^0-9A-Za-z_]){body}(?:$|[^0-9A-Za-z_])"
-    return body
 
 
 def expression(tree: needs.Tree) -> str | None:
@@ -91,7 +81,7 @@ def _class(accepted: frozenset[int]) -> str:
     if accepted == _ANY:
         return "."
     if len(accepted) == 1:
-        return _byte(next(iter(accepted)))
+        return byte_pattern(next(iter(accepted)))
     return f"[{''.join(_range(first, last) for first, last in _ranges(sorted(accepted)))}]"
 
 
@@ -106,9 +96,4 @@ def _ranges(members: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _range(first: int, last: int) -> str:
-    return _byte(first) if first == last else f"{_byte(first)}-{_byte(last)}"
-
-
-def _byte(byte: int) -> str:
-    character = chr(byte)
-    return character if character.isascii() and character.isalnum() else f"\\x{byte:02x}"
+    return byte_pattern(first) if first == last else f"{byte_pattern(first)}-{byte_pattern(last)}"
