@@ -35,22 +35,22 @@ def grep(store: Path, request: GrepRequest, log: Path | None = None) -> ExactAns
         KnowledgeError: a pattern cannot be searched, or the time allowed ended.
     """
     only = request.only
-    answer = Exact(store).search(
-        ExactQuery(
-            patterns=request.patterns,
-            mode=request.mode,
-            combine=request.combine,
-            ignore_case=request.ignore_case,
-            repos=only.repos,
-            paths=request.paths,
-            since=only.since,
-            until=only.until,
-            kinds=only.kinds,
-            tags=only.tags,
-            limit=request.limit,
-            per_repo=request.per_repo,
-        )
+    query = ExactQuery(
+        patterns=request.patterns,
+        mode=request.mode,
+        combine=request.combine,
+        ignore_case=request.ignore_case,
+        repos=only.repos,
+        paths=request.paths,
+        since=only.since,
+        until=only.until,
+        kinds=only.kinds,
+        tags=only.tags,
+        limit=request.limit,
+        per_repo=request.per_repo,
     )
+    with Exact(store) as exact:
+        answer = exact.search(query)
     if log is not None:
         RouteLog(log).append(entry_of(request, answer))
     return answer

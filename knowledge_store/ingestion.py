@@ -69,9 +69,10 @@ def _own(truth: Truth, tell: Tell) -> Report:
 
 
 def _github(repo: str, given: tuple[str, tuple[str, ...], str], truth: Truth, tell: Tell) -> Report:
-    from knowledge_store.sources import forge, github  # noqa: PLC0415 - same
+    from knowledge_store.sources import github  # noqa: PLC0415 - same
 
     since, paths, base_url = given
     token = next((os.environ[name] for name in _TOKENS if os.environ.get(name)), "")
-    asked = forge.Forge(token=token, base_url=base_url or forge.BASE_URL)
-    return github.ingest(truth, repo, forge=asked, since=since, paths=paths, tell=tell)
+    return github.ingest(
+        truth, repo, since=since, paths=paths, token=token, base_url=base_url, tell=tell
+    )

@@ -31,19 +31,21 @@ def read_safetensors(path: Path) -> dict[str, Array]:
     Raises:
         SourceError: the file is not of the format.
     """
-    raw = path.read_bytes()
     try:
-        (length,) = struct.unpack_from("<Q", raw)
-        header = json.loads(raw[8 : 8 + length])
-        found: dict[str, Array] = {}
-        for name, told in header.items():
-            if name != "__metadata__" and told["dtype"] in _NUMPY:
-                first, last = (8 + length + offset for offset in told["data_offsets"])
-                flat: Array = np.frombuffer(raw[first:last], _NUMPY[told["dtype"]])
-                found[name] = flat.reshape(told["shape"]).astype(np.float32)
-        return found
+        return _tensors(path.read_bytes())
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _tensors(raw: bytes) -> dict[str, Array]:
+    (length,) = struct.unpack_from("<Q", raw)
+    found: dict[str, Array] = {}
+    for name, told in json.loads(raw[8 : 8 + length]).items():
+        if name != "__metadata__" and told["dtype"] in _NUMPY:
+            first, last = (8 + length + offset for offset in told["data_offsets"])
+            flat: Array = np.frombuffer(raw[first:last], _NUMPY[told["dtype"]])
+            found[name] = flat.reshape(told["shape"]).astype(np.float32)
+    return found
 
 
 @dataclass

@@ -14,14 +14,16 @@ from typing import Any
 from knowledge_store import lexical, locks, semantic
 from knowledge_store.embedders import Choice
 from knowledge_store.embedding_cache import EmbeddingCache
-from knowledge_store.errors import StoreError
-from knowledge_store.exact import Exact
+from knowledge_store.errors import KnowledgeError, StoreError
+from knowledge_store.exact import Exact, ExactQuery
 from knowledge_store.lexical import Lexical
 from knowledge_store.places import StorePlaces
 from knowledge_store.progress import Progress, Report, Tell, silent
 from knowledge_store.truth import Truth
 from knowledge_store.vectors import StoreInUse
 
+ABSENT = "\x01\x02 absent \x02\x01"
+"""A text that no diff holds: searching for it opens an index and tells how much it holds."""
 Ingest = Callable[[Truth, Tell], Report]
 """A source, ready to be read into a truth."""
 
@@ -90,7 +92,7 @@ def build(
         for source in sources:
             staged("ingest", partial(_ingested, built, source, truth, tell))
         staged("derive", lambda: f"{truth.rederive(tell)} cut anew")
-        staged("exact", lambda: _exact(store, truth))
+        staged("exact", lambda: _exact(store, truth, tell))
         staged("words", lambda: _words(places, truth, tell))
         staged("vectors", lambda: _vectors(places, truth, choice, (chunks_a_pull, server), tell))
     built.seconds = time.perf_counter() - started
@@ -148,9 +150,11 @@ def _ingested(built: Built, source: Ingest, truth: Truth, tell: Tell) -> str:
     return f"{report.source}: {said}"
 
 
-def _exact(store: Path, truth: Truth) -> str:
-    report = Exact(store).update(truth)
-    return str(report)
+def _exact(store: Path, truth: Truth, tell: Tell) -> str:
+    with Exact(store) as exact:
+        report = exact.update(truth, tell)
+    said = f"{report.indexed} indexed, {report.removed} taken out"
+    return f"{said}; made anew: {', '.join(report.rebuilt)}" if report.rebuilt else said
 
 
 def _words(places: StorePlaces, truth: Truth, tell: Tell) -> str:
@@ -199,11 +203,10 @@ def _words_state(places: StorePlaces, revision: int) -> str:
 
 
 def _exact_state(store: Path) -> str:
-    from knowledge_store.exact import ExactQuery  # noqa: PLC0415 - loads its engine when asked
-
     try:
-        answer = Exact(store).search(ExactQuery(patterns=("\x01no such text\x01",), limit=1))
-    except StoreError as error:
+        with Exact(store) as index:
+            answer = index.search(ExactQuery(patterns=(ABSENT,), limit=1))
+    except KnowledgeError as error:
         return f"unusable: {error}"
     return f"{answer.searched_pulls} diffs"
 

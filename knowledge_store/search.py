@@ -65,6 +65,7 @@ class Searcher:
         """Let go of every file."""
         if self._vectors is not None:
             self._vectors.close()
+        self._exact.close()
         self.truth.close()
 
     def search(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from knowledge_store import routes
-from knowledge_store.exact import search_tree
+from knowledge_store.exact import ExactQuery, search_tree
 from knowledge_store.records import Passage
 from knowledge_store.source_map import SourceMap
 
@@ -29,12 +29,11 @@ def search(
     """
     is_regex, limit = given
     wanted = names or tuple(sources.pins()) or sources.names()
+    query = ExactQuery(patterns=(pattern,), mode="regex" if is_regex else "literal", limit=limit)
     opened = {name: sources.require(name) for name in wanted}
     found: list[Passage] = []
     for name, (folder, pin) in opened.items():
-        answer = search_tree(
-            folder, pattern, mode="regex" if is_regex else "literal", limit=limit - len(found)
-        )
+        answer = search_tree(folder, query.model_copy(update={"limit": limit - len(found)}))
         found.extend(
             Passage(
                 path=hit.path,

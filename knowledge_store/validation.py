@@ -13,6 +13,7 @@ from knowledge_store import source_map
 from knowledge_store.errors import KnowledgeError, StoreError
 from knowledge_store.exact import Exact, ExactQuery
 from knowledge_store.lexical import Lexical
+from knowledge_store.operations import ABSENT
 from knowledge_store.places import StorePlaces
 from knowledge_store.pulls import UNKNOWN_LICENCE, Chunk, DiffFile, PullRequest
 from knowledge_store.sources.catalogue import shipped_catalogue
@@ -91,8 +92,9 @@ def _dates(held: Held, today: str) -> Said:
     pull = held.pull
     if pull.merged_at and not _FIRST_DAY <= pull.merged_at <= today:
         yield "date", f"merged on {pull.merged_at}, outside {_FIRST_DAY} to {today}"
-    if pull.merge_commit and not pull.merged_at:
-        yield "merge", "it has a merge commit and no date of merging"
+    # A bundle may lack either: some forges merge by a bot, which closes the pull request instead.
+    if pull.origin == "git" and not (pull.merged_at and pull.merge_commit):
+        yield "merge", "it came from a clone without its merge commit and date"
 
 
 def _address(held: Held, _today: str) -> Said:
@@ -199,7 +201,8 @@ def _of_indices(store: Path, truth: Truth) -> Iterator[Violation]:
         return ""
 
     def exact() -> str:
-        answer = Exact(store).search(ExactQuery(patterns=("\x01\x02\x01",), limit=1))
+        with Exact(store) as index:
+            answer = index.search(ExactQuery(patterns=(ABSENT,), limit=1))
         diffs = truth.counts().diffs
         return "" if answer.searched_pulls == diffs else f"{answer.searched_pulls} of {diffs} diffs"
 

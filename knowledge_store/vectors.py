@@ -169,8 +169,9 @@ class ChromaStore:
             with _translated(self._place):
                 self._client = _client(folder, server)
                 self._kinds = {kind: self._collection(model, kind) for kind in _KINDS}
-        except StoreError:
+        except BaseException:
             self.close()
+            _forget(folder)
             raise
 
     def put(self, entries: Sequence[VectorEntry], vectors: Vectors) -> None:
@@ -264,12 +265,29 @@ def _client(folder: Path, server: str) -> Any:
     return chromadb.PersistentClient(path=str(folder), settings=settings)
 
 
+def _forget(folder: Path) -> None:
+    """Make Chroma forget a folder that it could not open; the next attempt would meet the wreck."""
+    from chromadb.api.shared_system_client import SharedSystemClient  # noqa: PLC0415 - as above
+
+    systems = SharedSystemClient._identifier_to_system  # noqa: SLF001 - the public way drops all of them
+    systems.pop(str(folder), None)
+    SharedSystemClient._identifier_to_refcount.pop(str(folder), None)  # noqa: SLF001 - same
+
+
 @contextmanager
 def _translated(place: str) -> Iterator[None]:
     """Turn what a damaged database makes Chroma raise into our error."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, ImportError) as error:
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise StoreError(f"the vectors of {place} cannot be used: {error}") from error
     except BaseException as error:
         # Chroma's own errors, and the panics of its Rust core, which are not Exceptions and whose

@@ -21,7 +21,9 @@ _FORMAT = 1
 _STAMP = "stamp.json"
 _ANALYSER = "words"
 _HEAP_BYTES = 96_000_000
-_UNSTAMPED = frozenset({_STAMP, ".tantivy-writer.lock", ".tantivy-meta.lock"})
+# `.managed.json` lists files for a later clean-up and grows while a writer works: it is no part of
+# what is searched.
+_UNSTAMPED = frozenset({_STAMP, ".managed.json", ".tantivy-writer.lock", ".tantivy-meta.lock"})
 
 
 @dataclass(frozen=True, slots=True)
