@@ -94,7 +94,7 @@ class Matcher:
         except (re.error, OverflowError, RecursionError, ValueError) as error:
             raise PatternError(f"pattern {text!r} is not a regular expression: {error}") from error
         if not text.isascii():
-            _refuse_torn(text, needs.characters_in_classes_and_repeats(text, flags))
+            _refuse_torn(text)
         self.folds = needs.ignores_case(tree)
         self.clauses = needs.clauses_of(tree, folds=self.folds)
         self.most_width = needs.most_width(tree)
@@ -119,17 +119,30 @@ def _for_ripgrep(text: bytes, *, ignore_case: bool, is_word: bool) -> str:
     return body
 
 
-def _refuse_torn(text: str, places: set[int]) -> None:
+def _refuse_torn(text: str) -> None:
     """Refuse classes and repeats of a character of several bytes, which bytes would tear apart.
 
     Raises:
         PatternError: there is one.
     """
-    beyond = {ord(character) for character in text if not character.isascii()}
-    torn = places & beyond
-    if torn:
-        character = chr(min(torn))
-        raise PatternError(
-            f"{character!r} takes several bytes: write a group such as (?:{character}) in place of "
-            "a class or a repeat of it"
-        )
+    is_in_class = False
+    at = 0
+    while at < len(text):
+        letter, after = text[at], text[at + 1 : at + 2]
+        if letter == "\\":
+            at += 2 if after.isascii() else 1
+            continue
+        if letter == "[" and not is_in_class:
+            is_in_class = True
+            # A bracket right at the beginning of a class is a member of it.
+            at += 2 if text.startswith("[^", at) else 1
+            at += text.startswith("]", at)
+            continue
+        if letter == "]":
+            is_in_class = False
+        elif not letter.isascii() and (is_in_class or after in {"*", "+", "?", "{"}):
+            raise PatternError(
+                f"{letter!r} takes several bytes: write a group such as (?:{letter}) in place of "
+                "a class or a repeat of it"
+            )
+        at += 1

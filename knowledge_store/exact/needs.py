@@ -68,7 +68,7 @@ def ignores_case(tree: Tree) -> bool:
 def bytes_of(operation: object, argument: Any, *, folds: bool) -> frozenset[int] | None:
     """Return the bytes that an operation takes one of on a line; None for other operations."""
     if operation is op.LITERAL:
-        return _either_case({argument}) if folds else frozenset({argument})
+        return (_either_case({argument}) if folds else frozenset({argument})) - {10}
     if operation is op.NOT_LITERAL:
         return _ALL - {10} - (_either_case({argument}) if folds else {argument})
     if operation is op.ANY:
@@ -319,20 +319,3 @@ def _parts(operation: object, argument: Any) -> Iterator[Tree]:
         yield argument[2]
     elif operation is op.GROUPREF_EXISTS:
         yield from (part for part in argument[1:] if part is not None)
-
-
-def characters_in_classes_and_repeats(text: str, flags: int) -> set[int]:
-    """Return the code points that a pattern has in classes or before a repeat, read as text."""
-    found: set[int] = set()
-    for operation, argument in _walk(parser.parse(text, flags | re.ASCII)):
-        if operation is op.NOT_LITERAL:
-            found.add(argument)
-        elif operation is op.IN:
-            for kind, value in argument:
-                if kind is op.LITERAL:
-                    found.add(value)
-                elif kind is op.RANGE:
-                    found.update(value)
-        elif operation in _REPEATS and len(argument[2]) == 1 and argument[2][0][0] is op.LITERAL:
-            found.add(argument[2][0][1])
-    return found

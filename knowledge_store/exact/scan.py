@@ -29,7 +29,7 @@ class TooWideError(Exception):
 def late(timeout_s: float) -> SearchTimeout:
     """Return the error of a search whose time is over."""
     return SearchTimeout(
-        f"not every line was judged within {timeout_s:g} s: add a literal of three bytes or more "
+        f"not every line was judged within {timeout_s:.3g} s: add a literal of three bytes or more "
         "to the pattern, avoid repeats inside of repeats, or allow more time"
     )
 
