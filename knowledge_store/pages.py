@@ -19,7 +19,7 @@ _MENTION = re.compile(
     r"https?://github\.com/(?P<url>[\w.-]+/[\w.-]+)/pull/(?P<of>\d+)"
     r"|(?<![\w/])(?P<repo>[\w.-]+/[\w.-]+)#(?P<in>\d+)|(?<![\w/&#])#(?P<own>\d+)\b"
 )
-_DIGITS = 9
+_DIGITS = 18
 _MOST_FOLLOWED = 10
 
 
@@ -88,11 +88,11 @@ def resolve(name: str, keys: Iterable[str]) -> str:
         wanted = f"{exact['repo']}#{number}".lower()
         found = [key for key in keys if key.lower() == wanted]
     else:
-        name, ending = given["name"].lower(), f"#{number}"
+        called, ending = given["name"].lower(), f"#{number}"
         found = [
             key
             for key in keys
-            if key.endswith(ending) and name in names_of(key.removesuffix(ending))
+            if key.endswith(ending) and called in names_of(key.removesuffix(ending))
         ]
     if len(found) == 1:
         return found[0]
