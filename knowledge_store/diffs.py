@@ -19,6 +19,9 @@ from knowledge_store.pulls import DiffFile, FileStatus, Hunk
 _HUNK = re.compile(
     rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: ?(.*))?", re.DOTALL
 )
+MOST_LINES = 1_000_000
+"""That are read of one diff, ten times what the largest that people were seen to review has."""
+
 _NOWHERE = "/dev/null"
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_PATH = 1024
@@ -58,9 +61,13 @@ class _Section:
 
 
 def raw_lines(diff: bytes) -> list[bytes]:
-    """Return the lines of a diff as grep counts them: a last newline opens no further line."""
-    lines = diff.split(b"\n")
-    if not lines[-1]:
+    """Return the lines of a diff as grep counts them: a last newline opens no further line.
+
+    At most MOST_LINES of them; a list of all of a diff of short lines would take forty times its
+    size.
+    """
+    lines = diff.split(b"\n", MOST_LINES)
+    if len(lines) > MOST_LINES or not lines[-1]:
         lines.pop()
     return lines
 
@@ -77,7 +84,11 @@ def parse(key: str, diff: bytes) -> Parsed:
         key: of the pull request; what the files carry.
         diff: as it was ingested; mail headers and other text between files are passed over.
     """
-    return _Parser(key, raw_lines(diff)).parsed()
+    lines = raw_lines(diff)
+    parser = _Parser(key, lines)
+    if len(lines) == MOST_LINES and diff.count(b"\n") > MOST_LINES:
+        parser.problems.append(f"line {MOST_LINES}: what follows is not read")
+    return parser.parsed()
 
 
 class _Parser:

@@ -34,7 +34,7 @@ _CONFIG = re.compile(
 _DEVICE = re.compile(r"\.(cu|cuh|ptx|hip|metal|cl|mlir|td)(\.(j2|jinja|inc|in))?$")
 _KERNEL_PATH = re.compile(
     r"(^|/)([^/]*kernels?[^/]*|csrc|ops?|cute|cutlass|cub|thrust|triton|fused[^/]*|quantization|gluon"
-    r"|[^/]*attention[^/]*|[^/]*gemm[^/]*|[^/]*moe[^/]*|tile_?lang|quack|collective|atom|nvgpu|mla)"
+    r"|[^/]*(attention|attn)[^/]*|[^/]*gemm[^/]*|[^/]*moe[^/]*|tile_?lang|quack|collective|atom|nvgpu|mla)"
     r"(/|[^/]*\.[a-z]+$)",
     re.IGNORECASE,
 )

@@ -4,6 +4,8 @@ So no name can lead out of a folder and no link can be followed; what an archive
 bounded as a whole and a member at a time.
 """
 
+import bz2
+import gzip
 import io
 import stat
 import tarfile
@@ -18,7 +20,7 @@ import zstandard
 
 from knowledge_store.errors import SourceError
 
-_TAR = (".tar", ".tar.zst", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
+_TAR = (".tar", ".tar.zst", ".tar.gz", ".tgz", ".tar.bz2")
 SUFFIXES = (*_TAR, ".zip")
 MOST_BYTES = 8 * 1024**3
 """Unpacked, in all."""
@@ -27,7 +29,8 @@ MOST_RATIO = 400
 _FREE_BYTES = 256 * 1024**2
 """Unpacked bytes below which no ratio is held against an archive."""
 _MOST_HEADER_BYTES = 1024**2
-_WINDOW = 2**31
+_MOST_WINDOW_BYTES = 2**27
+"""Of zstd, which takes as much memory: what `--long` gives."""
 _EXTENSIONS = frozenset(
     {
         tarfile.XHDTYPE,
@@ -66,7 +69,7 @@ def members(path: Path, want: Want, most: int) -> Iterator[Member]:
     """Yield the files of an archive that are wanted, and whatever had to be refused.
 
     Args:
-        path: a tar file, packed with zstd, gzip, xz, bzip2 or not at all, or a zip file.
+        path: a tar file, packed with zstd, gzip, bzip2 or not at all, or a zip file.
         want: says of a file's name whether it is read.
         most: bytes of one file.
 
@@ -166,19 +169,11 @@ def _unpacked(path: Path, file: IO[bytes]) -> IO[bytes]:
     """Return the tar stream of a packed file; zstd is what tarfile does not know."""
     name = path.name.lower()
     if name.endswith(".zst"):
-        unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+        unpacker = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW_BYTES)
         return cast("IO[bytes]", unpacker.stream_reader(file, read_across_frames=True))
     if name.endswith((".gz", ".tgz")):
-        import gzip  # noqa: PLC0415 - each packing is loaded where it is met
-
         return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    if name.endswith(".xz"):
-        import lzma  # noqa: PLC0415 - as above
-
-        return cast("IO[bytes]", lzma.LZMAFile(file))
     if name.endswith(".bz2"):
-        import bz2  # noqa: PLC0415 - as above
-
         return cast("IO[bytes]", bz2.BZ2File(file))
     return file
 

@@ -33,6 +33,7 @@ from knowledge_store.sources.reading import (
     mapping_at,
     names_of,
     number_at,
+    printable,
     text_at,
     yaml_mapping,
 )
@@ -228,7 +229,7 @@ def _folders(source: Path, report: Report) -> Iterator[str]:
 
 def _from_folder(source: Path, names: list[str]) -> Generator[_Bundle, None, None]:
     for name in names:
-        bundle = _Bundle(name)
+        bundle = _Bundle(printable(name))
         for file in _FILES:
             most = MOST_DIFF_BYTES if file == _DIFF else MOST_META_BYTES
             try:
@@ -255,7 +256,8 @@ def _from_archive(source: Path, report: Report) -> Generator[_Bundle, None, None
             if not _is_part(member.name) or member.refused not in {"", "too large"}:
                 report.contain(member.refused)
                 continue
-            bundle = bundles.setdefault(str(path.parent), _Bundle(str(path.parent)))
+            name = printable(str(path.parent))
+            bundle = bundles.setdefault(name, _Bundle(name))
             bundles.move_to_end(bundle.name)
             is_large_diff = path.name == _DIFF and len(member.content or b"") > MOST_DIFF_BYTES
             if member.content is None or is_large_diff:
@@ -268,4 +270,5 @@ def _from_archive(source: Path, report: Report) -> Generator[_Bundle, None, None
                 yield bundles.popitem(last=False)[1]
     except SourceError as error:
         report.stopped = str(error)
+        return  # what is open may lack files that were to come
     yield from bundles.values()

@@ -227,6 +227,6 @@ def _file_diff(file: Mapping[str, Any]) -> str:
         lines.append("--- /dev/null" if status == "added" else f"--- a/{old}")
         lines.append("+++ /dev/null" if status == "removed" else f"+++ b/{name}")
         lines.append(patch)
-    else:
+    elif old == name:  # a rename without a patch changed nothing
         lines.append(f"Binary files a/{old} and b/{name} differ")
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from knowledge_store.licences import settled_licence
 from knowledge_store.progress import Progress, Report, Tell, silent
 from knowledge_store.pulls import UNKNOWN_LICENCE, PullRequest
 from knowledge_store.sources.catalogue import Catalogue, shipped_catalogue
-from knowledge_store.sources.reading import Refused, clean, file_bytes, fingerprint
+from knowledge_store.sources.reading import Refused, clean, file_bytes, fingerprint, printable
 from knowledge_store.truth import Truth
 from knowledge_store.truth_batch import MOST_DIFF_BYTES
 
@@ -75,7 +75,7 @@ def ingest(
     met: dict[int, str] = {}
     with truth.batch() as batch:
         for done, path in enumerate(files, 1):
-            name = path.relative_to(folder).as_posix()
+            name = printable(path.relative_to(folder).as_posix())
             number = number_of(name)
             if met.setdefault(number, name) != name:
                 report.problems.append(f"{name}: the same number as {met[number]}")

@@ -1,6 +1,7 @@
 """Reading what others wrote: bounded files, text without traps, fields of unknown shape."""
 
 import datetime as dt
+import errno
 import hashlib
 import json
 import os
@@ -35,15 +36,14 @@ def file_bytes(path: Path, most: int) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if path.is_symlink():
+        if error.errno == errno.ELOOP:
             raise Refused("a link") from error
         raise Refused(error.strerror or "unreadable") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        os.close(descriptor)
+        raise Refused("too large" if stat.S_ISREG(status.st_mode) else "no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise Refused("no regular file")
-        if status.st_size > most:
-            raise Refused("too large")
         content = file.read(most + 1)
     if len(content) > most:
         raise Refused("too large")
@@ -111,6 +111,11 @@ def _check_events(events: Iterable[yaml.Event]) -> None:
 def clean(text: str) -> str:
     """Return text that any store and terminal takes: no lone surrogates, no control characters."""
     return _CONTROLS.sub("\ufffd", text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text that can be stored; different names stay different."""
+    return clean(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def mapping_at(value: object, *names: str) -> Mapping[str, object]:

@@ -90,7 +90,7 @@ LINES = st.one_of(
             "\tint lane = threadIdx.x;\r",
         ]
     ),
-    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n"), max_size=60),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=60),
 )
 """Lines that look like headers among any others; only a newline ends one."""
 
@@ -122,7 +122,8 @@ def write_bundle(folder: Path, *, diff: bytes | None = KERNEL.encode(), **change
     folder.mkdir(parents=True)
     number = int(folder.name.removeprefix("gh-"))
     origin = {"repo": "owner/name", "pr_number": number, "title": "Load through the cache"}
-    upstream = {"pull": {"number": number, "title": "Load through the cache", "body": "Faster."}}
+    forge = {"number": number, "title": "Load through the cache", "body": "Faster."}
+    upstream = {"pull": {**forge, "html_url": f"https://github.com/owner/name/pull/{number}"}}
     (folder / "ORIGIN.yaml").write_text(yaml.safe_dump(changes.get("origin", origin)))
     (folder / "upstream.json").write_text(json.dumps(changes.get("upstream", upstream)))
     if diff is not None:
