@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from knowledge_store import lines, semantic, tokens
+from knowledge_store import lines, semantic
 from knowledge_store.embedders import Embedder
 from knowledge_store.embedding_cache import EmbeddingCache
 from knowledge_store.errors import StoreError
@@ -23,10 +23,11 @@ from knowledge_store.ranking import DEPTH, Evidence, Rankers
 from knowledge_store.router import Route, route
 from knowledge_store.truth import Truth
 from knowledge_store.vectors import StoreInUse, VectorStore
-from knowledge_store.words_index import analysed
 
 _FILTERED_DEPTH = 400
 _SHOWN_WORDS = 8
+_SHORTEST = 3
+_WORD = re.compile(r"\w+")
 
 
 class Searcher:
@@ -280,11 +281,20 @@ def reasons(
 
 
 def _shared(terms: frozenset[str], text: str) -> str:
-    """Return the words of a text that a query asked for, as they are written, a few of them."""
+    """Return words of a text that hold a term that was asked for, a few of them, as written.
+
+    Terms are stems: a word holds one as it is, but for the `i` that stemming puts
+    in place of a `y`.
+    """
     shown: dict[str, None] = {}
-    for word in re.findall(r"\w+", text):
-        if len(shown) == _SHOWN_WORDS:
-            break
-        if word.lower() not in shown and terms & set(analysed(tokens.words(word).split())):
-            shown[word.lower()] = None
+    lowered = text.lower()
+    for term in sorted(terms):
+        stem = term.removesuffix("i") if len(term) > _SHORTEST else term
+        at = lowered.find(stem)
+        if at >= 0 and len(shown) < _SHOWN_WORDS:
+            first = at
+            while first and (text[first - 1].isalnum() or text[first - 1] == "_"):
+                first -= 1
+            word = _WORD.match(text, first)
+            shown[(word[0] if word else stem).lower()] = None
     return ", ".join(shown)
