@@ -183,7 +183,7 @@ def blocks_of(text: bytes) -> Iterator[tuple[int, int]]:
     while start < len(text):
         end = start + BLOCK_BYTES
         if end < len(text):
-            end = (text.rfind(b"\n", start, end) + 1) or (text.find(b"\n", end) + 1)
+            end = text.rfind(b"\n", start, end) + 1 or text.find(b"\n", end) + 1 or len(text)
         end = min(end, len(text))
         yield start, end
         start = end
