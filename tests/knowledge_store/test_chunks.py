@@ -164,7 +164,9 @@ def test_generated_files_and_tables_are_bounded_and_said():
 
 def test_a_pull_request_is_bounded_with_kernels_first():
     text = [f"value {chr(97 + n % 26)}{chr(97 + n // 26 % 26)} is here" for n in range(5000)]
-    files = {f"docs/part{n}.md": ([], text) for n in range(12)}
+    files: dict[str, tuple[list[str], list[str]]] = {
+        f"docs/part{n}.md": ([], text) for n in range(12)
+    }
     files["csrc/kernel.cu"] = ([], text[:500])
     _, result = chunked(files)
     assert len(result.chunks) == 600

@@ -34,4 +34,4 @@ def test_what_is_no_pull_request_is_refused(changes):
 
 def test_a_pull_request_cannot_be_changed():
     with pytest.raises(ValidationError):
-        make_pull().title = "another"
+        make_pull().title = "another"  # type: ignore[misc]  # what must not work

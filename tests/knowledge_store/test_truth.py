@@ -13,6 +13,7 @@ from knowledge_store.chunks import chunk
 from knowledge_store.derivation import derivation
 from knowledge_store.diffs import parse
 from knowledge_store.errors import StoreError
+from knowledge_store.progress import Progress
 from knowledge_store.truth import Truth
 from knowledge_store.truth_batch import MOST_DIFF_BYTES
 from tests.knowledge_store.diff_builders import CHANGES, KERNEL, KEY, make_diff, make_pull
@@ -204,7 +205,7 @@ def test_an_older_derivation_is_made_anew_without_a_source(tmp_path):
     file.close()
     with Truth(tmp_path) as truth:
         assert truth.outdated() == (KEY,)
-        told = []
+        told: list[Progress] = []
         assert truth.rederive(told.append) == 1
         assert [(step.done, step.total, step.item) for step in told] == [(1, 1, KEY)]
         assert truth.chunks(KEY) == chunks
