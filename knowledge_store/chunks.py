@@ -37,10 +37,9 @@ _DEFINITION = re.compile(
     r"[ +-]\s{0,40}(def|class|async def|struct|template|namespace|__global__|__device__|@"
     r"|(static|inline|constexpr|CUTE|CUTLASS|TORCH_LIBRARY|void|auto|extern)\b[^;]*$)"
 )
-_NAMED = re.compile(
-    r"[ +-]\s{0,40}(((async )?def|class|struct)\s+\w|[^;=#]{0,160}__global__|[^;=#]{0,80}"
-    r"\b(void|auto|static|inline|__device__)\b[^;=]{0,160}\()"
-)
+_NAMED = re.compile(r"[ +-]\s{0,40}(def|class|async def|struct) \w")
+_TYPED = re.compile(r"[ +-][^;=#(]{0,160}\w\s?\(")
+_TYPES = ("__global__", "__device__", "void ", "auto ", "static ", "inline ")
 _COMMENT = re.compile(r"[ +-]\s*($|#|//|/?\*|--|\.\.|\"\"\"|<!--)")
 _LICENCE = re.compile(
     r"SPDX-License|Licensed under|Copyright|Redistribution and use|Permission is hereby"
@@ -83,8 +82,8 @@ def clipped(line: str) -> str:
 
 def passage(raw: Sequence[bytes], diff_line: int, length: int) -> str:
     """Return the text of a chunk again from the lines of its diff."""
-    lines = raw[diff_line - 1 : diff_line - 1 + length]
-    return "\n".join(clipped(text_of(line)) for line in lines)
+    text = text_of(b"\n".join(raw[diff_line - 1 : diff_line - 1 + length]))
+    return text if len(text) <= LONGEST_LINE else "\n".join(map(clipped, text.split("\n")))
 
 
 def chunk(key: str, parsed: Parsed) -> Chunked:
@@ -105,8 +104,15 @@ def chunk(key: str, parsed: Parsed) -> Chunked:
     return Chunked(
         chunks=tuple(_chunks(key, parsed.files, kept)),
         bounded=tuple(sorted(bounded)),
-        clipped=sum(len(line) > LONGEST_LINE for hunk in parsed.hunks for line in hunk.lines),
+        clipped=sum(len(line) > LONGEST_LINE for line in _long_lines(parsed)),
     )
+
+
+def _long_lines(parsed: Parsed) -> Iterator[str]:
+    """Yield the lines of those hunks that have a line to clip."""
+    for hunk in parsed.hunks:
+        if max(map(len, hunk.lines), default=0) > LONGEST_LINE:
+            yield from hunk.lines
 
 
 def _bound(file: DiffFile, hunks: Sequence[Hunk]) -> int:
@@ -162,7 +168,9 @@ def _joined(held: _Piece, piece: _Piece, between: str) -> _Piece:
 
 
 def _pieces(hunk: Hunk) -> Iterator[_Piece]:
-    lines = tuple(clipped(line) for line in hunk.lines)
+    lines = hunk.lines
+    if max(map(len, lines), default=0) > LONGEST_LINE:
+        lines = tuple(map(clipped, lines))
     header = _header_length(hunk, lines)
     ends = [header] if header else []
     ends.extend(_cuts(lines, header))
@@ -224,9 +232,10 @@ def _score(lines: tuple[str, ...], at: int) -> int:
 def _chunks(key: str, files: Sequence[DiffFile], kept: dict[int, list[_Piece]]) -> Iterator[Chunk]:
     seen: dict[str, int] = {}
     for file in files:
-        headings = _Headings()
+        walk = _Walk()
         for piece in kept[file.index]:
-            heading = headings.before(piece)
+            walk.to(piece)
+            heading = walk.heading
             text = "\n".join(piece.lines)
             digest = _digest(file.path, heading, text)
             times = seen.get(digest, 0)
@@ -238,7 +247,7 @@ def _chunks(key: str, files: Sequence[DiffFile], kept: dict[int, list[_Piece]]) 
                 path=file.path,
                 heading=heading,
                 diff_line=piece.hunk.diff_line + 1 + piece.start,
-                new_start=_new_start(piece, file),
+                new_start=0 if file.status == "deleted" else walk.new_line,
                 text=text,
                 added=marks.count("+"),
                 removed=marks.count("-"),
@@ -248,30 +257,34 @@ def _chunks(key: str, files: Sequence[DiffFile], kept: dict[int, list[_Piece]]) 
             )
 
 
-class _Headings:
-    """The definition that encloses a piece: the last one above it in its hunk, or git's own."""
+class _Walk:
+    """Where the pieces of a file begin, which come in order."""
 
     def __init__(self) -> None:
         self.hunk: Hunk | None = None
         self.at = 0
+        self.new_line = 0
+        """Of the new file."""
         self.heading = ""
+        """The last definition above in the hunk, or what git says before any."""
 
-    def before(self, piece: _Piece) -> str:
-        """Return it; pieces come in order."""
+    def to(self, piece: _Piece) -> None:
+        """Go to the first line of a piece."""
         if self.hunk is not piece.hunk:
-            self.hunk, self.at, self.heading = piece.hunk, 0, piece.hunk.heading
+            self.hunk, self.at = piece.hunk, 0
+            self.new_line, self.heading = piece.hunk.new_start, piece.hunk.heading
         for line in piece.hunk.lines[self.at : piece.start]:
-            if _NAMED.match(line):
+            self.new_line += line[:1] not in {"-", "\\"}
+            if _names(line):
                 self.heading = line[1:_LONGEST_HEADING].strip()
         self.at = piece.start
-        return self.heading
 
 
-def _new_start(piece: _Piece, file: DiffFile) -> int:
-    if file.status == "deleted":
-        return 0
-    before = piece.hunk.lines[: piece.start]
-    return piece.hunk.new_start + sum(line[:1] not in {"-", "\\"} for line in before)
+def _names(line: str) -> bool:
+    """Say whether a line begins a definition; most lines are told by a look for a few words."""
+    if "(" in line and any(word in line for word in _TYPES):
+        return _TYPED.match(line) is not None
+    return _NAMED.match(line) is not None
 
 
 def _digest(*parts: str) -> str:

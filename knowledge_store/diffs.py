@@ -77,6 +77,11 @@ def text_of(line: bytes) -> str:
     return line.decode("utf-8", "replace")
 
 
+def texts_of(lines: Sequence[bytes]) -> tuple[str, ...]:
+    """Return lines as text, decoded at once: a newline ends whatever was no UTF-8."""
+    return tuple(text_of(b"\n".join(lines)).split("\n")) if lines else ()
+
+
 def parse(key: str, diff: bytes) -> Parsed:
     """Return the files and hunks of a diff.
 
@@ -86,7 +91,7 @@ def parse(key: str, diff: bytes) -> Parsed:
     """
     lines = raw_lines(diff)
     parser = _Parser(key, lines)
-    if len(lines) == MOST_LINES and diff.count(b"\n") > MOST_LINES:
+    if len(lines) == MOST_LINES and len(diff) > sum(map(len, lines)) + MOST_LINES:
         parser.problems.append(f"line {MOST_LINES}: what follows is not read")
     return parser.parsed()
 
@@ -206,7 +211,7 @@ class _Parser:
                 old_count=old_count,
                 new_start=new_start,
                 new_count=new_count,
-                lines=tuple(text_of(body) for body in self.lines[first + 1 : self.at]),
+                lines=texts_of(self.lines[first + 1 : self.at]),
             )
         )
 

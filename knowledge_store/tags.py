@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import yaml
 
@@ -17,12 +17,7 @@ from knowledge_store.errors import SourceError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs" / "knowledge"
 
 _BREAKS = str.maketrans({chr(code): " " for code in range(128) if not chr(code).isalnum()})
-_SUFFIXES: Mapping[str, tuple[str, ...]] = {
-    ".cu": ("cuda",),
-    ".cuh": ("cuda",),
-    ".ptx": ("ptx",),
-    ".hip": ("hip",),
-}
+_SUFFIXES: Mapping[str, str] = {".cu": "cuda", ".cuh": "cuda", ".ptx": "ptx", ".hip": "hip"}
 
 
 @dataclass(frozen=True)
@@ -33,24 +28,32 @@ class Vocabulary:
     """Tag to group."""
     spelled: Mapping[str, str]
     """Tag to how code spells it."""
+    by_word: Mapping[str, str]
+    """A term of one word to its tag."""
     by_first_word: Mapping[str, tuple[tuple[str, str], ...]]
-    """First word of a phrase to (phrase, tag)."""
+    """First word of a longer term to (term, tag)."""
     digest: str
     """Of the file: tags that were given by another vocabulary are given again."""
 
     def found(self, text: str) -> set[str]:
         """Return the tags that a text shows."""
         words = text.lower().translate(_BREAKS).split()
-        known = self.by_first_word.keys() & set(words)
-        if not known:
-            return set()
-        flat = f" {' '.join(words)} "
-        return {
-            tag
-            for word in known
-            for phrase, tag in self.by_first_word[word]
-            if phrase == word or f" {phrase} " in flat
-        }
+        distinct = set(words)
+        tags = {self.by_word[word] for word in self.by_word.keys() & distinct}
+        begun = self.by_first_word.keys() & distinct
+        if begun:
+            flat = f" {' '.join(words)} "
+            for word in begun:
+                tags.update(tag for term, tag in self.by_first_word[word] if f" {term} " in flat)
+        return tags
+
+    def tag(self, term: str) -> str:
+        """Return the tag of a term as a whole; empty where it has none."""
+        words = term.lower().translate(_BREAKS).split()
+        if len(words) == 1:
+            return self.by_word.get(words[0], "")
+        longer = dict(self.by_first_word.get(words[0], ())) if words else {}
+        return longer.get(" ".join(words), "")
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
@@ -75,13 +78,15 @@ def read_vocabulary(path: Path) -> Vocabulary:
                         raise SourceError(f"{path}: {phrase!r} shows {owners[phrase]} and {tag}")
     except (AttributeError, IndexError, KeyError, TypeError, yaml.YAMLError) as error:
         raise SourceError(f"{path} is not `group: {{tag: [term, ...]}}`: {error}") from error
-    by_first: dict[str, list[tuple[str, str]]] = {}
+    longer: dict[str, list[tuple[str, str]]] = {}
     for phrase, tag in owners.items():
-        by_first.setdefault(phrase.split()[0], []).append((phrase, tag))
+        if " " in phrase:
+            longer.setdefault(phrase.split()[0], []).append((phrase, tag))
     return Vocabulary(
         groups=groups,
         spelled=spelled,
-        by_first_word={word: tuple(pairs) for word, pairs in by_first.items()},
+        by_word={phrase: tag for phrase, tag in owners.items() if " " not in phrase},
+        by_first_word={word: tuple(pairs) for word, pairs in longer.items()},
         digest=hashlib.sha256(content).hexdigest()[:12],
     )
 
@@ -95,7 +100,7 @@ def vocabulary() -> Vocabulary:
 def tags_of(text: str, path: str = "") -> tuple[str, ...]:
     """Return the tags that a text and its path show, sorted."""
     found = vocabulary().found(f"{path} {text}")
-    found.update(_SUFFIXES.get(PurePosixPath(path).suffix, ()))
+    found.update(tag for suffix, tag in _SUFFIXES.items() if path.endswith(suffix))
     return tuple(sorted(found))
 
 
@@ -119,9 +124,4 @@ def expand(query: str) -> tuple[str, ...]:
 def canonical(name: str) -> str:
     """Return the tag that a name means: `UMMA` and `tcgen05` give `tcgen05`; unknown ones stay."""
     words = vocabulary()
-    if name in words.groups:
-        return name
-    lowered = name.lower()
-    phrase = " ".join(lowered.translate(_BREAKS).split())
-    pairs = words.by_first_word.get(phrase.partition(" ")[0], ())
-    return next((tag for known, tag in pairs if known == phrase), lowered)
+    return name if name in words.groups else words.tag(name) or name.lower()

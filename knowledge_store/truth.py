@@ -17,7 +17,7 @@ import zstandard
 
 from knowledge_store.chunks import passage
 from knowledge_store.derivation import derivation
-from knowledge_store.diffs import raw_lines, text_of
+from knowledge_store.diffs import raw_lines, texts_of
 from knowledge_store.errors import StoreError
 from knowledge_store.progress import Progress, Tell, silent
 from knowledge_store.pulls import Chunk, DiffFile, Hunk, PullRequest
@@ -212,7 +212,7 @@ class Truth:
                 old_count=row[4],
                 new_start=row[5],
                 new_count=row[6],
-                lines=tuple(map(text_of, lines[row[0] : row[0] + row[7]])),
+                lines=texts_of(lines[row[0] : row[0] + row[7]]),
             )
             for row in self._rows(query, key)
         )
