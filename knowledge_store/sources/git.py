@@ -133,6 +133,7 @@ class _Taker:
         self.catalogue = catalogue
         self.report = report
         self.licence = settled_licence(_licence_of(clone), catalogue.licence(repo))
+        self.is_shallow = _line(clone, "rev-parse", "--is-shallow-repository") == "true"
         self.asked = fingerprint(_FORMAT, *paths, catalogue.model_dump_json())
         self.buried = {tombstone.key for tombstone in truth.tombstones()}
 
@@ -178,6 +179,10 @@ class _Taker:
 
     def _diff(self, merge: Merge, pull: PullRequest) -> bytes | None:
         """Return what the merge changed on the main line; None where git cannot tell."""
+        if self.is_shallow and not merge.parent:  # against nothing, all files would seem new
+            self.report.missing.append(pull.key)
+            self.report.problems.append(f"{pull.key}: the clone is shallow here; deepen it")
+            return None
         trees = (merge.parent, merge.commit) if merge.parent else ("--root", merge.commit)
         options = ("--no-ext-diff", "--no-textconv", "--no-color", "--no-commit-id", "-M", "-p")
         try:

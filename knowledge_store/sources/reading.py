@@ -76,13 +76,14 @@ def json_mapping(content: bytes) -> Mapping[str, object]:
 
 
 def yaml_mapping(content: bytes) -> Mapping[str, object]:
-    """Return a YAML mapping without aliases.
+    """Return a YAML mapping.
 
-    The fast loader overflows the stack on deep nesting, and aliases grow without bound; so the
-    events are looked at first, which needs neither stack nor memory.
+    The fast loader overflows the stack on deep nesting, and merged aliases take exponential time;
+    so the events are looked at first, which needs neither stack nor memory.
 
     Raises:
-        Refused: it is not YAML, not a mapping, has aliases, or is nested too deeply or too large.
+        Refused: it is not YAML, not a mapping, merges aliases, or is nested too deeply or too
+            large.
     """
     if len(content) > _MOST_YAML_BYTES:
         raise Refused("too large")
@@ -99,11 +100,14 @@ def yaml_mapping(content: bytes) -> Mapping[str, object]:
 
 def _check_events(events: Iterable[yaml.Event]) -> None:
     depth = 0
+    has_alias = has_merge = False
     for count, event in enumerate(events):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent):
-            raise Refused("YAML with aliases")
+        has_alias |= isinstance(event, yaml.AliasEvent)
+        has_merge |= isinstance(event, yaml.ScalarEvent) and event.value == "<<"
+        if has_alias and has_merge:
+            raise Refused("YAML that merges aliases")
         if depth > _DEEPEST or count > _MOST_YAML_EVENTS:
             raise Refused("YAML nested too deeply")
 

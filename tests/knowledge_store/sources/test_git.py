@@ -221,6 +221,54 @@ def test_a_clone_without_some_objects_names_what_is_missing(truth, clone):
     assert truth.counts().missing == ("owner/name#1",)
 
 
+def test_where_a_clone_is_shallow_no_diff_is_made_up(truth, clone, tmp_path):
+    for number in (1, 2, 3):
+        clone.squash(number, f"{number}\n")
+    shallow = tmp_path / "shallow"
+    clone.git("clone", "-q", "--depth=2", f"file://{clone.folder}", str(shallow))
+    report = git.ingest(truth, shallow, repo="owner/name", catalogue=Catalogue())
+    assert (report.changed, report.missing) == (2, ["owner/name#2"])
+    assert report.problems == ["owner/name#2: the clone is shallow here; deepen it"]
+    assert truth.diff("owner/name#3").count(b"diff --git") == 1
+
+
+def test_a_bare_clone_is_read_like_any_other(truth, clone, tmp_path):
+    clone.squash(1, "a\n")
+    clone.merge(2, [{"csrc/b.cu": "b\n"}])
+    bare = tmp_path / "bare.git"
+    clone.git("clone", "-q", "--bare", str(clone.folder), str(bare))
+    report = git.ingest(truth, bare, repo="owner/name", catalogue=Catalogue())
+    assert (report.changed, report.problems) == (2, [])
+    assert truth.pull("owner/name#1").licence == "MIT"
+
+
+def test_the_first_commit_may_be_a_pull_request(truth, tmp_path):
+    clone = Clone.__new__(Clone)
+    clone.folder, clone.days = tmp_path / "young", 0
+    clone.folder.mkdir()
+    clone.git("init", "-q", "-b", "main")
+    clone.squash(1, "a\n")
+    report = git.ingest(truth, clone.folder, repo="owner/name", catalogue=Catalogue())
+    assert report.changed == 1
+    assert truth.files("owner/name#1")[0].status == "added"
+
+
+def test_an_empty_repository_is_said(truth, tmp_path):
+    clone = Clone.__new__(Clone)
+    clone.folder, clone.days = tmp_path / "empty", 0
+    clone.folder.mkdir()
+    clone.git("init", "-q", "-b", "main")
+    with pytest.raises(SourceError, match="rev-parse"):
+        git.ingest(truth, clone.folder, repo="owner/name")
+
+
+def test_many_merges_are_read_in_order(truth, clone):
+    for number in range(1, 26):
+        clone.squash(number, f"{number}\n")
+    assert read(truth, clone).changed == 25
+    assert list(truth.keys()) == [f"owner/name#{number}" for number in range(1, 26)]
+
+
 @pytest.mark.parametrize(
     "url",
     [

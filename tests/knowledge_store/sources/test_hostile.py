@@ -155,7 +155,7 @@ def test_the_largest_diffs_that_are_kept_stay_within_memory(tmp_path, kind):
     ("name", "content"),
     [
         ("ORIGIN.yaml", b"[" * 500_000),
-        ("ORIGIN.yaml", b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n"),
+        ("ORIGIN.yaml", b"a: &a {x: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\n"),
         ("ORIGIN.yaml", b"a: !!python/object/apply:os.system ['touch /tmp/owned']\n"),
         ("upstream.json", b"[" * 500_000),
         ("upstream.json", b'{"pull": ' * 200_000),

@@ -66,7 +66,7 @@ def test_what_is_no_json_object_is_refused(content):
         (b"- a", "no YAML mapping"),
         (b"a: [", "no YAML"),
         (b"a: !!python/object/apply:os.system [id]", "no YAML"),
-        (b"a: &x 1\nb: *x", "aliases"),
+        (b"a: &x {c: 1}\nb: {<<: *x}", "merges aliases"),
         (b"[" * 100_000, "too deeply"),
         (b"- " * 100_000, "too deeply"),
         (b"{a: " * 100_000, "too deeply"),
@@ -92,6 +92,7 @@ def test_no_bytes_do_worse_than_being_refused(content):
 
 def test_plain_records_are_read():
     assert yaml_mapping(b"a: 1\nb: [x, y]\n") == {"a": 1, "b": ["x", "y"]}
+    assert yaml_mapping(b"a: &x [1]\nb: *x\n") == {"a": [1], "b": [1]}
     assert json_mapping(b'{"a": {"b": 2}}') == {"a": {"b": 2}}
 
 
