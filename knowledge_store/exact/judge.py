@@ -23,9 +23,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Spec = tuple[str, str, bool]
-    """Pattern, mode, whether case is ignored."""
-    Ranges = list[tuple[int, int, int]]
+Spec = tuple[str, str, bool]
+"""Pattern, mode, whether case is ignored."""
+Ranges = list[tuple[int, int, int]]
 
 
 def search(
@@ -51,6 +51,8 @@ def search(
         )
     except subprocess.TimeoutExpired as error:
         raise late(timeout_s) from error
+    except OSError as error:
+        raise EngineError(f"the judging process failed to start: {error}") from error
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise EngineError(f"the judging process failed: {said[-1] if said else done.returncode}")

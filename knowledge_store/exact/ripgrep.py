@@ -86,6 +86,8 @@ def search(
         )
     except subprocess.TimeoutExpired as error:
         raise late(timeout_s) from error
+    except OSError:
+        return None
     if done.returncode not in (0, 1):
         return None
     found = _offsets(done.stdout, is_whole=is_whole)

@@ -134,12 +134,21 @@ def _by_ripgrep(folder: Path, matchers: Sequence[Matcher], timeout_s: float) -> 
         raise late(timeout_s) from error
     if done.returncode not in (0, 1):
         return None
+    return _parsed(done.stdout)
+
+
+def _parsed(printed: bytes) -> _Lines:
+    """Return the lines that were printed as `path NUL number : text`; a path may hold newlines."""
     found: _Lines = {}
-    for row in done.stdout.split(b"\n")[:-1]:
-        path, _, rest = row.partition(b"\0")
-        number, _, text = rest.partition(b":")
-        name = os.fsdecode(path.removeprefix(b"./"))
-        found.setdefault(name, []).append((int(number), _shown(text)))
+    at = 0
+    while at < len(printed):
+        path_end = printed.index(b"\0", at)
+        number_end = printed.index(b":", path_end)
+        end = printed.index(b"\n", number_end)
+        name = os.fsdecode(printed[at:path_end].removeprefix(b"./"))
+        number = int(printed[path_end + 1 : number_end])
+        found.setdefault(name, []).append((number, _shown(printed[number_end + 1 : end])))
+        at = end + 1
     return found
 
 
