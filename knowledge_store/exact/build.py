@@ -33,7 +33,8 @@ CREATE TABLE pull(
     first_line INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE file(
     pull INTEGER NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, path TEXT NOT NULL,
-    kind TEXT NOT NULL, licence TEXT NOT NULL, PRIMARY KEY(pull, start)) WITHOUT ROWID;
+    kind TEXT NOT NULL, licence TEXT NOT NULL, first_line INTEGER NOT NULL,
+    last_line INTEGER NOT NULL, PRIMARY KEY(pull, start)) WITHOUT ROWID;
 CREATE TABLE wide(block INTEGER PRIMARY KEY);
 CREATE TABLE frequency(gram INTEGER PRIMARY KEY, blocks INTEGER NOT NULL);
 CREATE VIRTUAL TABLE gram USING fts5(text, content='', detail=none, tokenize='trigram');
@@ -116,7 +117,16 @@ class PartWriter:
         )
         for file, start, end in _placed(entry.files, text):
             self._files.append(
-                (number, self.size + start, self.size + end, file.path, file.kind, file.licence)
+                (
+                    number,
+                    self.size + start,
+                    self.size + end,
+                    file.path,
+                    file.kind,
+                    file.licence,
+                    first_line + file.first_line - 1,
+                    first_line + file.last_line - 1,
+                )
             )
         self._pull_starts.append(self.size + len(text))
 
@@ -139,7 +149,7 @@ class PartWriter:
             index.execute("INSERT INTO gram(gram, rank) VALUES ('hashsize', ?)", (_HASH_BYTES,))
             index.execute("BEGIN")
             index.executemany(f"INSERT INTO pull VALUES ({'?,' * 9}?)", self._rows)  # noqa: S608 - marks
-            index.executemany("INSERT INTO file VALUES (?,?,?,?,?,?)", self._files)
+            index.executemany("INSERT INTO file VALUES (?,?,?,?,?,?,?,?)", self._files)
             index.executemany("INSERT INTO wide VALUES (?)", self._wide())
             index.executemany("INSERT INTO gram(rowid, text) VALUES (?,?)", self._narrow(text))
             sampling = _SAMPLING if len(self._pulls) >= _SAMPLE_LEAST else 1

@@ -7,8 +7,10 @@ judges. Loaded by one-shot searches.
 
 from __future__ import annotations
 
+import sys
 import time
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 
 from knowledge_store.exact import grams, ripgrep
 from knowledge_store.exact.dialect import Matcher
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from knowledge_store.exact.part import File, Part, Pull
+    from knowledge_store.exact.scan import Finder
 
     Open = tuple[Part, frozenset[int]]
     """A part, and the positions of its pulls that are no longer of the index."""
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # bench-knowledge`. A small part is always judged here: a process takes longer to start.
 _SHARE = 0.06
 _ALWAYS_BLOCKS = 400
+_MANY = 4096
 
 
 class Request:
@@ -97,6 +101,11 @@ class Request:
         return not self.tags or bool(self.tags & pull.tags)
 
     @property
+    def chooses_pulls(self) -> bool:
+        """Say whether some pulls may not pass."""
+        return bool(self.repos or self.since or self.until or self.tags)
+
+    @property
     def chooses_files(self) -> bool:
         """Say whether some files of a pull may not pass."""
         return bool(self.kinds) or self._globs is not None
@@ -109,14 +118,20 @@ class Request:
 
 
 class Group:
-    """The hits of one pull: an offset in each of its lines, in order."""
+    """The hits of one pull in order."""
 
-    __slots__ = ("hits", "part", "pull")
+    __slots__ = ("_are_lines", "hits", "part", "pull")
 
-    def __init__(self, part: Part, pull: Pull, hits: Sequence[int]) -> None:
+    def __init__(self, part: Part, pull: Pull, hits: Sequence[int], *, are_lines: bool) -> None:
         self.part = part
         self.pull = pull
         self.hits = hits
+        self._are_lines = are_lines
+
+    def offsets(self, most: int) -> Iterable[int]:
+        """Return an offset in each of the first lines."""
+        first = self.hits[:most]
+        return map(self.part.offset_of, first) if self._are_lines else first
 
 
 def search(parts: Sequence[Open], request: Request) -> tuple[list[Group], str]:
@@ -136,11 +151,12 @@ def search(parts: Sequence[Open], request: Request) -> tuple[list[Group], str]:
         if hits is None:
             heavy.append((part, dead))
         else:
-            groups += _grouped(part, dead, hits, request)
+            groups += _grouped((part, dead), hits, request, are_lines=False)
     if heavy:
         engine, found = _by_program([part for part, _ in heavy], request, deadline)
-        for (part, dead), hits in zip(heavy, found, strict=True):
-            groups += _grouped(part, dead, hits, request)
+        are_lines = engine == "ripgrep"
+        for own, lines in zip(heavy, found, strict=True):
+            groups += _grouped(own, lines, request, are_lines=are_lines)
     groups.sort(key=_place)
     return groups, engine
 
@@ -177,8 +193,8 @@ def _by_index(
 
 def _by_program(
     parts: Sequence[Part], request: Request, deadline: float
-) -> tuple[str, list[list[int]]]:
-    """Return the engine's name and, for each part, its hits."""
+) -> tuple[str, Sequence[Sequence[int]]]:
+    """Return the engine's name and the hits of each part: ripgrep's are lines, others offsets."""
     found = _by_ripgrep(parts, request, deadline)
     if found is not None:
         return "ripgrep", found
@@ -194,7 +210,9 @@ def _by_program(
     return "process", judge.search(request.specs, files, left, is_all=request.is_all)
 
 
-def _by_ripgrep(parts: Sequence[Part], request: Request, deadline: float) -> list[list[int]] | None:
+def _by_ripgrep(
+    parts: Sequence[Part], request: Request, deadline: float
+) -> Sequence[Sequence[int]] | None:
     matchers = request.matchers
     files = [part.descriptor for part in parts]
     left = _left(deadline, request.timeout_s)
@@ -208,25 +226,28 @@ def _by_ripgrep(parts: Sequence[Part], request: Request, deadline: float) -> lis
     found = ripgrep.search(files, [first], left)
     if found is None:
         return None
-    finder = finder_of([matcher for matcher in matchers if matcher is not first], is_all=True)
+    test = finder_of([matcher for matcher in matchers if matcher is not first], is_all=True)
     try:
         return [
-            scan(
-                part.text,
-                [(*_line(part, at), 0) for at in hits],
-                finder,
-                deadline,
-                request.timeout_s,
-            )
-            for part, hits in zip(parts, found, strict=True)
+            _passing(part, lines, test, deadline, request.timeout_s)
+            for part, lines in zip(parts, found, strict=True)
         ]
     except TooWideError:
         return None
 
 
-def _line(part: Part, offset: int) -> tuple[int, int]:
-    begin, end, _ = part.line_at(offset)
-    return begin, end + 1
+def _passing(
+    part: Part, lines: Iterable[int], finder: Finder, deadline: float, timeout_s: float
+) -> list[int]:
+    """Return those of some lines that a finder finds something in."""
+    passing: list[int] = []
+    for line in lines:
+        begin, end, _ = part.line_at(part.offset_of(line))
+        if finder(part.text[begin : end + 1]):
+            passing.append(line)
+        if time.monotonic() > deadline:
+            raise late(timeout_s)
+    return passing
 
 
 def _left(deadline: float, timeout_s: float) -> float:
@@ -237,20 +258,49 @@ def _left(deadline: float, timeout_s: float) -> float:
 
 
 def _grouped(
-    part: Part, dead: frozenset[int], hits: Sequence[int], request: Request
+    opened: Open, hits: Sequence[int], request: Request, *, are_lines: bool
 ) -> Iterator[Group]:
     """Yield the hits of each pull that passes the filters."""
-    at, end = 0, len(hits)
-    while at < end:
-        number = bisect_right(part.pull_starts, hits[at]) - 1
-        after = bisect_left(hits, part.pull_starts[number + 1], at)
-        own, at = hits[at:after], after
+    part, dead = opened
+    starts = part.pull_lines() if are_lines else part.pull_starts
+    is_narrow, chooses_files = request.chooses_pulls, request.chooses_files
+    for number, begin, end in _cut(hits, starts):
         if number in dead:
             continue
         pull = part.pull(number)
-        if not request.wants(pull):
+        if is_narrow and not request.wants(pull):
             continue
-        if request.chooses_files:
-            own = [hit for hit in own if request.wants_file(part.file_at(number, hit))]
+        own = hits[begin:end]
+        if chooses_files:
+            own = [hit for hit in own if _is_in_wanted_file(part, number, hit, request, are_lines)]
         if own:
-            yield Group(part, pull, own)
+            yield Group(part, pull, own, are_lines=are_lines)
+
+
+def _is_in_wanted_file(
+    part: Part,
+    number: int,
+    hit: int,
+    request: Request,
+    are_lines: bool,  # noqa: FBT001 - called for every hit
+) -> bool:
+    line = hit if are_lines else part.line_at(hit)[2]
+    return request.wants_file(part.file_at(number, line))
+
+
+def _cut(hits: Sequence[int], starts: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield each stretch between neighbouring starts that has hits: its number and their bounds."""
+    if len(hits) >= _MANY and "numpy" in sys.modules:
+        import numpy as np  # noqa: PLC0415 - loaded already
+
+        bounds = np.searchsorted(np.asarray(hits), np.asarray(starts)).tolist()
+        for number, (begin, end) in enumerate(pairwise(bounds)):
+            if begin < end:
+                yield number, begin, end
+        return
+    at, number = 0, 0
+    while at < len(hits):
+        number = bisect_right(starts, hits[at], number) - 1
+        after = bisect_left(hits, starts[number + 1], at)
+        yield number, at, after
+        at = after

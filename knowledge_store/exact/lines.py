@@ -25,7 +25,7 @@ class Line:
     def __init__(self, group: Group, offset: int, counter: NewLines) -> None:
         part, pull = group.part, group.pull
         begin, end, before = part.line_at(offset)
-        file = part.file_at(pull.id, begin)
+        file = part.file_at(pull.id, before)
         self.key = pull.key
         self.repo = pull.repo
         self.number = pull.number
@@ -118,7 +118,7 @@ def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> I
     for own, share in zip(by_repo.values(), fair_shares(most, limit), strict=True):
         for group, count in zip(own, fair_shares([len(g.hits) for g in own], share), strict=True):
             counter = NewLines()
-            for offset in group.hits[:count]:
+            for offset in group.offsets(count):
                 yield Line(group, offset, counter)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NAME = "MANIFEST"
-_VERSION = "exact 1"
+_VERSION = "exact 2"
 _PIECE = 1 << 20
 
 

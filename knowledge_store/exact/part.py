@@ -53,10 +53,12 @@ class Pull:
 class File:
     """A file of a diff and where its lines lie in the part's text."""
 
-    __slots__ = ("end", "kind", "licence", "path", "start")
+    __slots__ = ("end", "first_line", "kind", "last_line", "licence", "path", "start")
 
-    def __init__(self, row: tuple[str, str, str, int, int]) -> None:
-        self.path, self.kind, self.licence, self.start, self.end = row
+    def __init__(self, row: tuple[str, str, str, int, int, int, int]) -> None:
+        self.path, self.kind, self.licence, self.start, self.end = row[:5]
+        self.first_line, self.last_line = row[5:]
+        """Lines of the text before its first and before its last one."""
 
 
 class Part:
@@ -66,6 +68,7 @@ class Part:
         "_block",
         "_files",
         "_index",
+        "_pull_lines",
         "_pulls",
         "block_lines",
         "block_pulls",
@@ -109,12 +112,13 @@ class Part:
             raise IndexCorrupt(_damaged(folder, "its blocks cannot be read")) from error
         ends = [*accumulate(parts, initial=_HEAD)]
         self.block_starts: Bounds = numbers[ends[0] : ends[1]].cast("Q")
-        self.pull_starts: Bounds = numbers[ends[1] : ends[2]].cast("Q")
+        self.pull_starts: Bounds = numbers[ends[1] : ends[2]].cast("Q").tolist()
         self.block_lines: Bounds = numbers[ends[2] : ends[3]].cast("I")
         """Lines of the text before each block."""
         self.block_pulls: Bounds = numbers[ends[3] : ends[4]].cast("I")
         self._block = (0, 0, b"")  # the last one that was looked into: hits are neighbours
         self._pulls: dict[int, Pull] = {}
+        self._pull_lines: list[int] = []
         self._files: dict[int, list[File]] = {}
         index = os.path.join(folder, INDEX)
         os.stat(index)
@@ -180,14 +184,36 @@ class Part:
         """Return the position and the digest of every pull, by its key."""
         return {row[0]: (row[1], row[2]) for row in self._rows("SELECT key, id, digest FROM pull")}
 
-    def file_at(self, pull: int, offset: int) -> File | None:
-        """Return the file of a diff that a line belongs to; None where it belongs to none."""
+    def file_at(self, pull: int, line: int) -> File | None:
+        """Return the file of a diff that a line belongs to; None where it belongs to none.
+
+        Args:
+            pull: its position.
+            line: lines of the text before it.
+        """
         files = self._files.get(pull)
         if files is None:
-            query = "SELECT path, kind, licence, start, end FROM file WHERE pull = ? ORDER BY start"
+            columns = "path, kind, licence, start, end, first_line, last_line"
+            query = f"SELECT {columns} FROM file WHERE pull = ? ORDER BY start"  # noqa: S608 - ours
             files = self._files[pull] = [File(row) for row in self._rows(query, pull)]
-        at = bisect_right(files, offset, key=_start) - 1
-        return files[at] if at >= 0 and offset < files[at].end else None
+        at = bisect_right(files, line, key=_first_line) - 1
+        return files[at] if at >= 0 and line <= files[at].last_line else None
+
+    def pull_lines(self) -> Sequence[int]:
+        """Return how many lines lie before each pull, in order."""
+        if not self._pull_lines:
+            self._pull_lines = [pull.first_line for pull in self.pulls()]
+            self._pull_lines.append(self.block_lines[len(self.block_lines) - 1])
+        return self._pull_lines
+
+    def offset_of(self, line: int) -> int:
+        """Return where the line begins that so many lines lie before."""
+        block = bisect_right(self.block_lines, line) - 1
+        start, end = self.block_starts[block], self.block_starts[block + 1]
+        text, at = self.text[start:end], 0
+        for _ in range(line - self.block_lines[block]):
+            at = text.find(b"\n", at) + 1
+        return start + at
 
     def line_at(self, offset: int) -> tuple[int, int, int]:
         """Return where the line at an offset begins and ends, and how many lines lie before it."""
@@ -213,8 +239,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _start(file: File) -> int:
-    return file.start
+def _first_line(file: File) -> int:
+    return file.first_line
 
 
 def _damaged(folder: str, why: str) -> str:

@@ -22,8 +22,7 @@ _OPTIONS = (
     "--text",
     "--no-unicode",
     "--color=never",
-    "--no-line-number",
-    "--byte-offset",
+    "--line-number",
     "--with-filename",
     "--heading",
     "--regex-size-limit=200M",
@@ -53,8 +52,8 @@ def pattern_of(matchers: Sequence[Matcher]) -> str | None:
 
 def search(
     descriptors: Sequence[int], matchers: Sequence[Matcher], timeout_s: float
-) -> list[list[int]] | None:
-    """Return, for each open file, an offset in every line that matches any pattern, in order.
+) -> list[Sequence[int]] | None:
+    """Return, for each open file, how many lines lie before each that matches any pattern.
 
     Returns:
         None where ripgrep is not installed or cannot run one of the patterns.
@@ -70,9 +69,8 @@ def search(
     options = list(_OPTIONS)
     is_whole = any(matcher.is_nullable for matcher in matchers)
     if not is_whole:
-        # One match a line, to its end, and nothing of it printed: offsets are all that is wanted.
+        # Every match with nothing of it printed: numbers of lines are all that is wanted.
         options += ["--only-matching", "--replace="]
-        pattern = f"(?:{pattern})[^\\n]*"
     paths = [f"/dev/fd/{descriptor}" for descriptor in descriptors]
     command = [rg, *options, f"--regexp={pattern}", "--", *paths]
     try:
@@ -90,29 +88,30 @@ def search(
         return None
     if done.returncode not in (0, 1):
         return None
-    found = _offsets(done.stdout, is_whole=is_whole)
-    return [found.get(path.encode(), []) for path in paths]
+    found = _sections(done.stdout)
+    lines = _whole if is_whole else _numbers
+    return [lines(found[path.encode()]) if path.encode() in found else [] for path in paths]
 
 
-def _offsets(printed: bytes, *, is_whole: bool) -> dict[bytes, list[int]]:
-    """Return the offsets of each file from what was printed under its name."""
-    found: dict[bytes, list[int]] = {}
-    for section in printed.split(b"\n\n"):
-        path, _, body = section.strip(b"\n").partition(b"\n")
-        if path:
-            found[path] = _whole(body) if is_whole else _numbers(body)
-    return found
+def _sections(printed: bytes) -> dict[bytes, bytes]:
+    """Return what was printed for each file, under its name."""
+    sections = (section.strip(b"\n").partition(b"\n") for section in printed.split(b"\n\n"))
+    return {path: body for path, _, body in sections if path}
 
 
-def _whole(body: bytes) -> list[int]:
-    return [int(row.partition(b":")[0]) for row in body.split(b"\n")]
+def _whole(body: bytes) -> Sequence[int]:
+    return [int(row.partition(b":")[0]) - 1 for row in body.split(b"\n")]
 
 
-def _numbers(body: bytes) -> list[int]:
-    body = body.replace(b":", b"")
+def _numbers(body: bytes) -> Sequence[int]:
+    """Return each line once; every match in it printed its number."""
     if len(body) < _MANY or "numpy" not in sys.modules:
-        return [int(number) for number in body.split()]
+        rows = body.removesuffix(b":").split(b":\n")
+        return [line - 1 for line in dict.fromkeys(map(int, rows))]
+    from array import array  # noqa: PLC0415 - for answers of thousands of lines
+
     import numpy as np  # noqa: PLC0415 - loaded already
 
-    parsed: list[int] = np.fromstring(body, dtype=np.int64, sep="\n").tolist()
-    return parsed
+    lines = np.fromstring(body.replace(b":", b""), dtype=np.int64, sep="\n") - 1
+    is_new = np.concatenate(([True], lines[1:] != lines[:-1]))
+    return array("q", lines[is_new].tobytes())

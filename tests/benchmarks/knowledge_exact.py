@@ -167,7 +167,7 @@ def found(exact: Exact, query: ExactQuery, keys: Iterable[str]) -> set[tuple[str
         (group.pull.key, group.part.line_at(hit)[2] - group.pull.first_line + 1)
         for group in groups
         if group.pull.key in wanted
-        for hit in group.hits
+        for hit in group.offsets(len(group.hits))
     }
 
 

@@ -80,8 +80,8 @@ def test_ripgrep_finds_the_lines_of_every_file(tmp_path_factory, texts, query, f
         for descriptor in descriptors:
             os.close(descriptor)
     if found is not None:
-        for text, offsets in zip(texts, found, strict=True):
-            assert lines_hit(text, offsets) == plain(text, [query], folds, any)
+        for text, lines in zip(texts, found, strict=True):
+            assert [*lines] == sorted(plain(text, [query], folds, any))
 
 
 @settings(max_examples=8)
@@ -143,9 +143,10 @@ def test_ripgrep_is_not_asked_what_it_cannot_do(opened):
 
 
 def test_many_hits_are_read_from_ripgrep(opened):
-    text = b"+ab\n" * 30_000
+    text = b"+aba\n\n" * 30_000
     found = ripgrep.search([opened(text)], [Matcher("a", "literal", ignore_case=False)], 20)
-    assert found == [list(range(1, len(text), 4))]
+    assert found is not None
+    assert [*found[0]] == [*range(0, 60_000, 2)]
 
 
 def test_an_empty_file_has_no_hits(opened):

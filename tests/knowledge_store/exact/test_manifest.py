@@ -65,7 +65,7 @@ def test_no_manifest_means_nothing_is_indexed(tmp_path):
 def test_a_manifest_of_another_version_says_so(tmp_path):
     manifests.write(str(tmp_path), Manifest(1, []))
     path = tmp_path / manifests.NAME
-    body = b"\n".join(path.read_bytes().splitlines()[:-1]).replace(b"exact 1", b"exact 9")
+    body = b"\n".join(path.read_bytes().splitlines()[:-1]).replace(b"exact 2", b"exact 9")
     path.write_bytes(body + f"\n{zlib.crc32(body):08x}\n".encode())
     with pytest.raises(IndexCorrupt, match="of version 'exact 9'"):
         manifests.read(str(tmp_path))

@@ -63,6 +63,8 @@ def test_pulls_come_back_as_they_were_written(part):
     assert (first.id, first.repo, first.number, first.licence) == (2, "x/y", 3, "MIT")
     assert (first.merged_at, first.tags, first.has_diff) == ("2025-01-01", {"tma", "wgmma"}, True)
     assert first.first_line == (KERNEL * 50).count(b"\n")
+    lines = [part.text[:start].count(b"\n") for start in part.pull_starts]
+    assert part.pull_lines() == lines
     assert part.digests()["x/y#3"] == (2, "d3")
 
 
@@ -71,6 +73,7 @@ def test_every_line_is_found_by_any_offset_in_it(part):
     for number, line in enumerate(text.split(b"\n")[:-1]):
         for offset in {at, at + len(line) // 2, at + len(line)}:
             assert part.line_at(offset) == (at, at + len(line), number)
+        assert part.offset_of(number) == at
         at += len(line) + 1
 
 
@@ -84,7 +87,7 @@ def test_blocks_are_whole_lines_and_cover_the_text(widths, ended):
         assert text[end - 1 : end] == b"\n" or end == len(text)
 
 
-def test_files_are_found_by_the_offset_of_their_lines(tmp_path):
+def test_files_are_found_by_the_lines_of_the_text(tmp_path):
     files = [
         FileLines(path="b", kind="test", licence="", first_line=4, last_line=5),
         FileLines(path="a", kind="kernel", licence="MIT", first_line=2, last_line=3),
@@ -94,7 +97,7 @@ def test_files_are_found_by_the_offset_of_their_lines(tmp_path):
     ]
     written(tmp_path / "p", [b"1\n2\n3\n4\n5\n6\n"], files)
     part = Part(str(tmp_path / "p"))
-    found = [part.file_at(0, offset) for offset in range(0, 12, 2)]
+    found = [part.file_at(0, line) for line in range(6)]
     assert [file.path if file else None for file in found] == [None, "a", "a", "b", "b", None]
     assert found[1] is not None
     assert (found[1].kind, found[1].licence) == ("kernel", "MIT")
