@@ -45,6 +45,8 @@ _FORMAT = "1"
 _DIFF, _ORIGIN, _UPSTREAM = "review.diff", "ORIGIN.yaml", "upstream.json"
 _FILES = (_DIFF, _ORIGIN, _UPSTREAM)
 _MOST_OPEN = 64
+_MOST_OPEN_BYTES = 128 * 1024 * 1024
+"""Of bundles of an archive of which files may still come."""
 _URL = re.compile(r"https?://[^/]+/([^/\s]+/[^/\s]+)/pull/(\d+)")
 _KEY = re.compile(r"([^/\s]+/[^#\s]+)#(\d+)")
 _TAIL = re.compile(r"-(\d+)$")
@@ -266,9 +268,13 @@ def _from_archive(source: Path, report: Report) -> Generator[_Bundle, None, None
                 bundle.contents[path.name] = member.content
             if bundle.is_whole:
                 yield bundles.pop(bundle.name)
-            elif len(bundles) > _MOST_OPEN:
+            while len(bundles) > _MOST_OPEN or _held(bundles) > _MOST_OPEN_BYTES:
                 yield bundles.popitem(last=False)[1]
     except SourceError as error:
         report.stopped = str(error)
         return  # what is open may lack files that were to come
     yield from bundles.values()
+
+
+def _held(bundles: Mapping[str, _Bundle]) -> int:
+    return sum(len(content) for one in bundles.values() for content in one.contents.values())

@@ -5,6 +5,7 @@ whatever ends it costs nothing but the request at hand; the place to go on from 
 has been read to its end.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -46,7 +47,12 @@ def ingest(
         base_url: of its interface; GitHub's own where none is given.
         tell: hears how far it is.
     """
-    forge = Forge(token=token, base_url=(base_url or BASE_URL).rstrip("/"))
+
+    def wait(seconds: float) -> None:
+        tell(Progress(stage="wait", done=0, total=None, item=f"{repo}: {seconds:.0f} s"))
+        time.sleep(seconds)
+
+    forge = Forge(token=token, base_url=(base_url or BASE_URL).rstrip("/"), sleep=wait)
     return ingest_from(forge, truth, repo, since=since, paths=paths, tell=tell)
 
 

@@ -3,10 +3,10 @@ import pytest
 from knowledge_store.errors import SourceError
 from knowledge_store.progress import Progress
 from knowledge_store.sources import github
-from knowledge_store.sources.catalogue import Catalogue, LedgerRow
+from knowledge_store.sources.catalogue import Catalogue, LedgerRow, Upstream
 from knowledge_store.sources.forge import Forge
 from knowledge_store.truth import Truth
-from tests.knowledge_store.diff_builders import KERNEL, make_diff
+from tests.knowledge_store.diff_builders import KERNEL, make_diff, make_pull
 from tests.knowledge_store.sources.github_server import RESET, Hub, served
 
 DIFF = KERNEL.encode()
@@ -279,3 +279,69 @@ def test_records_of_unknown_shape_are_problems_and_no_errors(truth, hub, clock):
     report = fetch(truth, hub, clock)
     assert (report.changed, len(report.problems)) == (2, 1)
     assert truth.pull("owner/name#3").labels == ()
+
+
+def test_whoever_listens_hears_of_a_wait(truth, hub):
+    hub.add(1, DIFF)
+    hub.faults = ["500"]
+    told: list[Progress] = []
+    github.ingest(truth, "owner/name", base_url=hub.base_url, tell=told.append)
+    assert [(step.stage, step.item) for step in told] == [
+        ("wait", "owner/name: 1 s"),
+        ("fetch", "owner/name#1"),
+    ]
+
+
+def test_several_limits_in_a_row_are_waited_for(truth, hub, clock):
+    hub.add(1, DIFF)
+    hub.faults = ["retry-after", "limit", "503", "secondary"]
+    assert fetch(truth, hub, clock).changed == 1
+    assert clock.slept == [7.0, 31.0, 4.0, 60.0]
+
+
+def test_all_waits_of_a_request_together_are_bounded(truth, hub, clock):
+    hub.add(1, DIFF)
+    hub.faults = ["", "secondary", "secondary"]
+    report = fetch(truth, hub, clock, most_wait_s=100.0)
+    assert clock.slept == [60.0]
+    assert "rate limit" in report.stopped
+    assert truth.counts().pulls == 0
+
+
+def test_a_listed_repository_begins_where_its_list_says(truth, hub, clock):
+    upstream = Upstream(repo="owner/name", since="2026-01-10", kernel_paths=("csrc/*",))
+    for number in range(1, 21):
+        hub.add(number, DIFF)
+    report = fetch(truth, hub, clock, Catalogue(upstreams=(upstream,)))
+    assert report.changed == 12
+    assert min(pull.merged_at for pull in truth.pulls()) == "2026-01-10"
+
+
+def test_a_change_of_the_source_list_looks_at_everything_again(truth, hub, clock):
+    hub.add(1, DIFF)
+    hub.add(2, DOCS)
+    fetch(truth, hub, clock)
+    upstream = Upstream(repo="owner/name", licence="MIT", kernel_paths=("docs/*",))
+    report = fetch(truth, hub, clock, Catalogue(upstreams=(upstream,)))
+    assert (report.changed, report.deferred) == (1, 1)
+    assert {row.key: row.decision for row in truth.decisions()} == {
+        "owner/name#1": "defer",
+        "owner/name#2": "include",
+    }
+
+
+def test_a_forge_that_says_no_licence_leaves_it_unknown(truth, hub, clock):
+    hub.licence = "NOASSERTION"
+    hub.add(1, DIFF)
+    fetch(truth, hub, clock)
+    assert truth.pull("owner/name#1").licence == "unknown"
+
+
+def test_a_change_that_came_as_a_bundle_keeps_what_only_the_bundle_knew(truth, hub, clock):
+    truth.put(make_pull(number=1, body="The bundle's body", licence="BSD-3-Clause"), None)
+    hub.licence = "NOASSERTION"
+    hub.add(1, DIFF, body=None)
+    assert fetch(truth, hub, clock).changed == 1
+    pull = truth.pull("owner/name#1")
+    assert (pull.origin, pull.body, pull.licence) == ("github", "The bundle's body", "BSD-3-Clause")
+    assert truth.diff("owner/name#1") == DIFF
