@@ -6,11 +6,11 @@ BIN := .venv/bin
 option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run resume runner broker format lint test test-device test-gpu check exploits bench \
-	bench-gate docs docs-check size
+.PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
+	bench-gate bench-knowledge docs docs-check size
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 install: ## Create .venv from requirements.lock; nothing to do when it is current
 	@$(PYTHON) scripts/bootstrap.py
@@ -31,6 +31,10 @@ runner: install ## Start a worker of a pool (ARGS= as kernelpilot-runner worker)
 
 broker: install ## Start a broker of a pool (ARGS= as kernelpilot-runner broker)
 	@$(BIN)/kernelpilot-runner broker $(ARGS)
+
+knowledge: install ## Build a store of evidence from BUNDLES=path or GIT=path (STORE=knowledge ARGS=)
+	@$(BIN)/kernelpilot knowledge build --store $(or $(STORE),knowledge) $(call option,BUNDLES,bundles) \
+		$(call option,GIT,git) $(if $(BUNDLES)$(GIT),,--own) $(ARGS)
 
 format: install ## Format and fix what can be fixed
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
@@ -59,6 +63,9 @@ bench: install ## Overhead, latency of a verdict and memory of the product itsel
 
 bench-gate: install ## False wins on identical code, power on a planted difference
 	$(BIN)/python -m tests.benchmarks.gate $(ARGS)
+
+bench-knowledge: install ## Search beside ripgrep, latencies, build and memory (BUNDLES=path ARGS=)
+	$(BIN)/python -m tests.benchmarks.knowledge $(call option,BUNDLES,bundles) $(ARGS)
 
 docs: install ## Write the generated documents
 	@$(BIN)/python -m scripts.docs

@@ -38,6 +38,7 @@ from graph.runs import find_run
 from graph.settings import Settings, load_settings
 from graph.spans import seconds_of
 from graph.target import Target
+from knowledge_store.cli import app as knowledge
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(
@@ -47,6 +48,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(knowledge, name="knowledge")
 _USAGE = 2
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]

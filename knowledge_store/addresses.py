@@ -1,0 +1,103 @@
+"""Which addresses of the web may be asked: official hosts, https, public addresses. Pure."""
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from knowledge_store.errors import SourceError
+
+OFFICIAL = (
+    "arxiv.org",
+    "cccl-libs.github.io",
+    "docs.flashinfer.ai",
+    "docs.nvidia.com",
+    "docs.pytorch.org",
+    "docs.sglang.ai",
+    "docs.vllm.ai",
+    "developer.nvidia.com",
+    "github.com",
+    "nvidia.github.io",
+    "pytorch.org",
+    "raw.githubusercontent.com",
+    "research.colfax-intl.com",
+    "rocm.docs.amd.com",
+    "tilelang.com",
+    "triton-lang.org",
+)
+"""Hosts of the makers of what is optimised; a settings file may name others."""
+
+_HTTPS = 443
+
+
+class Forbidden(SourceError):
+    """An address may not be asked; the message says which rule holds it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A checked URL in its parts."""
+
+    url: str
+    host: str
+    target: str
+    """Path and query, as the request line has it."""
+
+
+def checked(url: str, hosts: tuple[str, ...] = OFFICIAL) -> Address:
+    """Return a URL in its parts.
+
+    Args:
+        url: to be asked.
+        hosts: allowed, with every name below them.
+
+    Raises:
+        Forbidden: it is not https at its usual port, carries a login, or its host is not allowed.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise Forbidden(f"{url!r} is not a URL: {error}") from error
+    if parts.scheme != "https" or port not in {None, _HTTPS}:
+        raise Forbidden(f"{url!r} is not https at port {_HTTPS}")
+    if parts.username is not None or parts.password is not None:
+        raise Forbidden("a URL with a login in it is not asked")
+    host = (parts.hostname or "").rstrip(".").lower()
+    if not any(host == one or host.endswith(f".{one}") for one in hosts):
+        raise Forbidden(f"{host or url!r} is not among the allowed hosts: {', '.join(hosts)}")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if any(ord(char) <= ord(" ") or ord(char) > ord("~") for char in target):
+        raise Forbidden(f"{url!r} has characters that a URL may not have; escape them")
+    return Address(url=url, host=host, target=target)
+
+
+def public(addresses: tuple[str, ...], host: str) -> str:
+    """Return the address to connect to.
+
+    Every one of them must be public, not only the first: a name that also leads inside is not
+    trusted at all.
+
+    Raises:
+        Forbidden: one is private, loopback, link-local, reserved or multicast, or there is none.
+    """
+    if not addresses:
+        raise Forbidden(f"{host} has no address")
+    for text in addresses:
+        try:
+            one = ipaddress.ip_address(text.partition("%")[0])
+        except ValueError as error:
+            raise Forbidden(f"{host} has an odd address: {text!r}") from error
+        inner = _inner(one)
+        if not inner.is_global or inner.is_multicast:
+            raise Forbidden(f"{host} leads to {text}, which is not a public address")
+    return addresses[0]
+
+
+def _inner(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 one wraps, or itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        teredo = address.teredo
+        return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
+    return address

@@ -1,0 +1,145 @@
+"""From hits to lines that are shown: which of many, and where in their files.
+
+Loaded by one-shot searches.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from knowledge_store.exact.engine import Group
+    from knowledge_store.exact.part import File, Part
+    from knowledge_store.exact.scan import Text
+
+SHOWN_BYTES = 4096
+_REACH = 2048
+
+
+class Line:
+    """A hit as it is shown."""
+
+    __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
+
+    def __init__(self, group: Group, offset: int, counter: NewLines) -> None:
+        part, pull = group.part, group.pull
+        begin, end, before = part.line_at(offset)
+        file = part.file_at(pull.id, before)
+        self.key = pull.key
+        self.repo = pull.repo
+        self.number = pull.number
+        self.diff_line = before - pull.first_line + 1
+        self.path = file.path if file else ""
+        self.new_line = counter.at(part, file, begin, before) if file else None
+        self.text = part.text[begin : min(end, begin + SHOWN_BYTES)].decode(errors="replace")
+        self.licence = (file.licence if file else "") or pull.licence
+
+
+class NewLines:
+    """Lines of files after their change; asked in order, it reads every hunk once."""
+
+    __slots__ = ("_at", "_before", "_file", "_is_added", "_last", "_line")
+
+    def __init__(self) -> None:
+        self._file: File | None = None
+        self._at = -1
+        self._before = self._line = self._last = 0
+        self._is_added = False
+
+    def at(self, part: Part, file: File, begin: int, before: int) -> int | None:
+        """Return the line of the new file that begins at an offset; None where it is none of it.
+
+        Args:
+            part: holds the diff.
+            file: that the line belongs to.
+            begin: offset of the line.
+            before: lines of the text before it.
+        """
+        if file is not self._file or begin < self._at:
+            self._file, self._at = file, -1
+        from_ = file.start if self._at < 0 else self._at
+        # A header at the very beginning of the stretch has its newline right before it.
+        header = _last_header(part.text, max(0, from_ - 1), begin)
+        if header >= 0:
+            _, end, above = part.line_at(header)
+            ranges = _ranges(part.text[header:end])
+            if ranges is None:
+                return None
+            self._at, self._before = end + 1, above + 1
+            self._is_added, self._line, self._last = ranges
+        elif self._at < 0:
+            return None
+        self._line += before - self._before
+        if not self._is_added:
+            passed = b"\n" + part.text[self._at : begin]
+            self._line -= passed.count(b"\n-") + passed.count(b"\n\\")
+        self._at, self._before = begin, before
+        first = part.text[begin : begin + 1]
+        return None if first in (b"-", b"\\", b"@") or self._line > self._last else self._line
+
+
+def _last_header(text: Text, low: int, high: int) -> int:
+    """Return where the last header of a hunk begins between two offsets; -1 where there is none."""
+    reach = _REACH
+    while True:
+        # Bytes are searched many times faster than a map of a file.
+        start = max(low, high - reach)
+        found = text[start:high].rfind(b"\n@@ -")
+        if found >= 0:
+            return start + found + 1
+        if start == low:
+            return -1
+        reach *= 16
+
+
+def _ranges(header: bytes) -> tuple[bool, int, int] | None:
+    """Return what a header `@@ -1,2 +3,4 @@` announces.
+
+    Returns:
+        Whether no line is removed or kept, and the first and the last new line.
+    """
+    words = header.split(b" ", 4)
+    if len(words) < 4 or not words[2].startswith(b"+") or words[3].rstrip() != b"@@":  # noqa: PLR2004
+        return None
+    start, _, count = words[2][1:].partition(b",")
+    if not start.isdigit() or not (count or b"1").isdigit():
+        return None
+    return words[1].endswith(b",0"), int(start), int(start) + int(count or b"1") - 1
+
+
+def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> Iterator[Line]:
+    """Yield the lines to show: all, or a share of each repository and pull, in order."""
+    by_repo: dict[str, list[Group]] = {}
+    for group in groups:
+        by_repo.setdefault(group.pull.repo, []).append(group)
+    sizes = [sum(len(group.hits) for group in own) for own in by_repo.values()]
+    most = sizes if per_repo is None else [min(size, per_repo) for size in sizes]
+    for own, share in zip(by_repo.values(), fair_shares(most, limit), strict=True):
+        for group, count in zip(own, fair_shares([len(g.hits) for g in own], share), strict=True):
+            counter = NewLines()
+            for offset in group.offsets(count):
+                yield Line(group, offset, counter)
+
+
+def fair_shares(wanted: Iterable[int], limit: int) -> list[int]:
+    """Return how much each gets of a limited good, as evenly as what they want allows.
+
+    The sum is the limit, or all that is wanted; of a rest the first ones get one each.
+    """
+    wants = [*wanted]
+    shares = [0] * len(wants)
+    left = limit
+    open_ = [index for index, want in enumerate(wants) if want]
+    while left and open_:
+        each = left // len(open_)
+        if each == 0:
+            for index in open_[:left]:
+                shares[index] += 1
+            break
+        for index in open_:
+            gift = min(each, wants[index] - shares[index])
+            shares[index] += gift
+            left -= gift
+        open_ = [index for index in open_ if shares[index] < wants[index]]
+    return shares
