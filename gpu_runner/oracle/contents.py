@@ -7,6 +7,7 @@ partial refresh is wrong too. How freshness is had cheaply is argued in `secret.
 Source: EXPLOITS A2, MEASUREMENT B4 and C4.
 """
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -83,8 +84,9 @@ class Contents:
         """Write a near-duplicate of `source`: one element or one row of one activation differs.
 
         A changed element gets the opposite sign and a magnitude beyond the row's largest; a changed
-        row is drawn anew at up to three times its spread. Where the answer depends on its inputs
-        at all it then moves by far more than a tolerance; admission verifies this for each task.
+        row is drawn anew at up to three times its spread, one element of it as above, so that no
+        duplicate equals its source. Where the answer depends on its inputs at all it then moves by
+        far more than a tolerance; admission verifies this for each task.
 
         Args:
             source: raw arrays of a call, not modified.
@@ -102,15 +104,14 @@ class Contents:
             return
         tensor = candidates[int(generator.integers(0, len(candidates)))]
         rows = self._rows(into, tensor)
-        row = int(generator.integers(0, rows.shape[0]))
-        start, stop = 0, rows.shape[1]
-        if stop == 1 or generator.integers(0, 2) == 0:
-            start = int(generator.integers(0, stop))
-            stop = start + 1
+        row = rows[int(generator.integers(0, rows.shape[0]))]
+        is_element = row.size == 1 or generator.integers(0, 2) == 0
+        at = int(generator.integers(0, row.size))
+        where = slice(at, at + 1) if is_element else slice(None)
         if tensor.dtype.is_float:
-            _perturb_floats(rows[row], slice(start, stop), tensor.dtype, generator)
+            _perturb_floats(row, at, where, tensor.dtype, generator)
         else:
-            _perturb_integers(rows[row, start:stop], self._bounds(tensor), generator)
+            _perturb_integers(row[where], self._bounds(tensor), generator)
 
     @cached_property
     def _row_kinds(self) -> tuple[ProfileName, ...]:
@@ -207,20 +208,22 @@ def _avoid_neutral(rows: Raw, dtype: DType, rule: InputRule) -> None:
             rows[is_neutral] = fit[0]
 
 
-def _perturb_floats(row: Raw, where: slice, dtype: DType, generator: np.random.Generator) -> None:
+def _perturb_floats(
+    row: Raw, at: int, where: slice, dtype: DType, generator: np.random.Generator
+) -> None:
+    """Draw a part of a row anew; its element `at` gets the other sign and passes the row's peak."""
     values = as_float64(row, dtype)
-    finite = values[np.isfinite(values)]
-    if where.stop - where.start == 1:
-        old = values[where][0]
-        peak = max(float(np.abs(finite).max(initial=0.0)), 1.0)
-        sign = -np.sign(old) if old < 0 or old > 0 else generator.choice([-1.0, 1.0])
-        new = np.array([sign * peak * generator.uniform(1.25, 2.0)])
-    else:
-        spread = float(np.sqrt(np.mean(np.square(finite)))) if finite.any() else 1.0
-        factor = max(spread, 1e-3) * generator.uniform(1.5, 3.0)
-        new = generator.standard_normal(row.size) * factor
-    limit = largest_finite(dtype)
-    row[where] = from_float64(np.clip(new, -limit, limit), dtype)
+    sizes = np.abs(values[np.isfinite(values)])
+    peak, limit, old = float(sizes.max(initial=0.0)), largest_finite(dtype), float(values[at])
+    if where.stop is None:
+        # Squares of the shares of the peak, because those of the numbers themselves may overflow.
+        spread = peak * float(np.sqrt(np.mean(np.square(sizes / peak)))) if peak > 0 else 1.0
+        scale = min(max(spread, 1e-3) * generator.uniform(1.5, 3.0), limit)
+        with np.errstate(over="ignore"):  # what leaves the type is clipped below
+            values = generator.standard_normal(row.size) * scale
+    sign = -math.copysign(1.0, old) if old < 0 or old > 0 else generator.choice([-1.0, 1.0])
+    values[at] = sign * max(peak, 1.0) * generator.uniform(1.25, 2.0)
+    row[where] = from_float64(np.clip(values[where], -limit, limit), dtype)
 
 
 def _perturb_integers(part: Raw, bounds: tuple[int, int], generator: np.random.Generator) -> None:
