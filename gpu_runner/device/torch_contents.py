@@ -17,7 +17,7 @@ from torch import Tensor
 from gpu_runner.device.torch_elements import as_float64, expect_elements, from_numbers
 from gpu_runner.device.torch_profiles import Draw, fill_floats, fill_integers, fill_parameters
 from gpu_runner.oracle.elements import largest_finite
-from gpu_runner.oracle.profiles import EXTREME_ROWS, default_bounds
+from gpu_runner.oracle.profile_rules import EXTREME_ROWS, default_bounds
 from gpu_runner.oracle.secret import Secret
 from gpu_runner.problem import DType, InputRule, Problem, ProfileName, Workload
 from gpu_runner.problem import Tensor as Spec

@@ -20,14 +20,8 @@ from gpu_runner.oracle.elements import (
     from_float64,
     largest_finite,
 )
-from gpu_runner.oracle.profiles import (
-    EXTREME_ROWS,
-    Draw,
-    default_bounds,
-    fill_floats,
-    fill_integers,
-    fill_parameters,
-)
+from gpu_runner.oracle.profile_rules import EXTREME_ROWS, default_bounds
+from gpu_runner.oracle.profiles import Draw, fill_floats, fill_integers, fill_parameters
 from gpu_runner.oracle.secret import Floats, Pool, Secret
 from gpu_runner.problem import DType, InputRule, Problem, ProfileName, Tensor, Workload
 

@@ -1,16 +1,9 @@
-"""The host's profiles under their laws, and the ranges that no rule gives."""
+"""The host's profiles under their laws."""
 
 import numpy as np
-import pytest
 
 from gpu_runner.oracle.elements import numpy_dtype
-from gpu_runner.oracle.profiles import (
-    Draw,
-    default_bounds,
-    fill_floats,
-    fill_integers,
-    fill_parameters,
-)
+from gpu_runner.oracle.profiles import Draw, fill_floats, fill_integers, fill_parameters
 from gpu_runner.oracle.secret import Pool, Secret
 from gpu_runner.problem import DType
 from tests.gpu_runner.oracle.drawn import KEY
@@ -45,17 +38,3 @@ class TestHostProfiles(ProfileLaws):
         rows = work_of(SHAPE, dtype)
         fill_parameters(rows, low, high, Draw(SECRET, POOL, dtype, "parameter"))
         return rows[None]
-
-
-@pytest.mark.parametrize(
-    ("dtype", "bounds"),
-    [
-        (DType.INT8, (-128, 127)),
-        (DType.UINT8, (0, 255)),
-        (DType.BOOL, (0, 1)),
-        (DType.INT32, (-32768, 32767)),
-        (DType.INT64, (-32768, 32767)),
-    ],
-)
-def test_the_default_range_is_all_of_eight_bits_and_sixteen_of_more(dtype, bounds):
-    assert default_bounds(dtype) == bounds
