@@ -182,6 +182,17 @@ class NearDuplicateLaws(ABC):
             assert np.isfinite(numbers).all()
             assert (numbers != number).all()
 
+    @pytest.mark.parametrize("dtype", FLOATS)
+    @pytest.mark.parametrize("flaw", [math.inf, -math.inf, math.nan])
+    def test_what_is_no_number_does_not_set_the_size_of_a_change(self, dtype, flaw):
+        problem, workload = one_input(dtype), make_workload(axes={"B": 1, "N": 8})
+        before = {"x": from_float64(np.array([[1.0] * 7 + [flaw]]), dtype)}
+        source = self.lent(problem, before)
+        for call in range(20):
+            after = self.near(problem, workload, source, call=call)["x"]
+            sizes = np.abs(as_float64(after, dtype)[changed(before["x"], after)])
+            assert 1.25 <= sizes.max() < 3 * 6  # a spread of one, thrice, and six sigmas
+
     @on_each_engine(60)
     @given(
         call=st.integers(0, 10**6),

@@ -172,7 +172,9 @@ class ProfileLaws(ABC):
         rows = self.rows_of(ProfileName.INF_MASK)
         is_masked = np.isneginf(rows)
         assert 0.2 < is_masked.mean() < 0.4
-        assert not is_masked.all(axis=2).any()
+        for length in (1, 2, LENGTH):  # three in ten are masked: short rows would often be whole
+            short = np.isneginf(self.rows_of(ProfileName.INF_MASK, shape=(64, length)))
+            assert not short.all(axis=2).any()
         assert np.isfinite(rows[~is_masked]).all()
         assert np.isfinite(self.rows_of(ProfileName.INF_MASK, is_chosen=False)).all()
 
