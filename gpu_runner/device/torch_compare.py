@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gpu_runner.device.torch_elements import as_float64
 from gpu_runner.errors import ReferenceFailed
-from gpu_runner.jobs import Mismatch
-from gpu_runner.oracle.compare import Judgement
+from gpu_runner.oracle.compare import Finding, Judgement, conclude
 from gpu_runner.oracle.elements import largest_finite
 from gpu_runner.problem import DType, Problem
 from gpu_runner.problem import Tensor as Spec
@@ -33,27 +31,6 @@ class DeviceExpected:
     is_stacked: bool = False
     doubts: Tensor | None = None
     """[outputs, slots]: zero where answers and bounds are in order; not yet read by the host."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Finding:
-    """What one output of one slot is worth."""
-
-    worst: float
-    errors: float
-    """Sum of squares over elements that are finite on both sides, as is the next."""
-    answers: float
-    wrong: int = 0
-    first: int = 0
-    """Flat index of the first wrong element; next what was given, what is right, its bound."""
-    given: float = 0.0
-    right: float = 0.0
-    bound: float = 0.0
-
-    @property
-    def rms(self) -> float:
-        # Where every right answer is zero a relative error has no meaning; the bounds decide alone.
-        return math.sqrt(self.errors / self.answers) if self.answers > 0 else 0.0
 
 
 def judge_stacked(
@@ -88,7 +65,7 @@ def judge_stacked(
     told = read[: sums.numel()].view(sums.shape).tolist()
     findings = _findings(problem, expected, actual, told)
     return [
-        _judgement(problem, expected, found, case, is_hidden=is_hidden)
+        conclude(problem, found, case=case, is_hidden=is_hidden)
         for found in zip(*findings, strict=True)
     ]
 
@@ -157,21 +134,23 @@ def _findings(
     expected: DeviceExpected,
     actual: Mapping[str, Tensor],
     told: list[list[list[float]]],
-) -> list[list[_Finding]]:
+) -> list[list[Finding]]:
     """Return the findings [outputs][slots]; what is not plainly right is looked at again."""
     findings = []
     again: list[tuple[int, int]] = []
     for place, sums in enumerate(told):
+        shape = tuple(expected.outputs[problem.outputs[place].name].shape[1:])
         row = []
         for slot, (worst, errors, answers) in enumerate(zip(*sums, strict=True)):
-            row.append(_Finding(worst=worst, errors=errors, answers=answers))
+            row.append(Finding(shape=shape, worst=worst, errors=errors, answers=answers))
             if not (worst <= 1.0 and math.isfinite(errors)):
                 again.append((place, slot))
         findings.append(row)
     if again:
         details = [_details(problem.outputs[p], expected, actual, slot) for p, slot in again]
         for (place, slot), detail in zip(again, torch.stack(details).tolist(), strict=True):
-            findings[place][slot] = _Finding(
+            findings[place][slot] = Finding(
+                shape=findings[place][slot].shape,
                 worst=detail[0],
                 errors=detail[1],
                 answers=detail[2],
@@ -216,41 +195,6 @@ def _wrong(answer: Tensor, number: Tensor, limit: Tensor, dtype: DType) -> Tenso
     is_beyond = number.isinf() | (number.abs() + limit.nan_to_num(nan=0.0) > top)
     is_right |= answer.isinf() & is_beyond & (answer.sign() == number.sign())
     return ~is_right
-
-
-def _judgement(
-    problem: Problem,
-    expected: DeviceExpected,
-    found: tuple[_Finding, ...],
-    case: str,
-    *,
-    is_hidden: bool,
-) -> Judgement:
-    mismatch = None
-    for tensor, finding in zip(problem.outputs, found, strict=True):
-        if finding.wrong and mismatch is None:
-            mismatch = Mismatch(case=case, output="")
-            if not is_hidden:
-                shape = expected.outputs[tensor.name].shape[1:]
-                mismatch = _mismatch(tensor.name, tuple(shape), finding, case)
-    return Judgement(
-        mismatch=mismatch,
-        worst_error=max(finding.worst for finding in found),
-        rms={t.name: f.rms for t, f in zip(problem.outputs, found, strict=True)},
-    )
-
-
-def _mismatch(output: str, shape: tuple[int, ...], finding: _Finding, case: str) -> Mismatch:
-    ratio = abs(finding.given - finding.right) / finding.bound if finding.bound else math.inf
-    return Mismatch(
-        case=case,
-        output=output,
-        index=tuple(int(i) for i in np.unravel_index(finding.first, shape)),
-        actual=f"{finding.given:.9g}",
-        expected=f"{finding.right:.9g}",
-        error_over_bound=ratio if math.isfinite(ratio) else None,
-        wrong_fraction=finding.wrong / math.prod(shape),
-    )
 
 
 def _blame(problem: Problem, expected: DeviceExpected, doubts: Tensor) -> NoReturn:

@@ -7,23 +7,16 @@ nothing waits for the device.
 """
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gpu_runner.device.torch_elements import as_float64, expect_elements, from_numbers
 from gpu_runner.device.torch_profiles import Draw, fill_floats, fill_integers, fill_parameters
 from gpu_runner.oracle.elements import largest_finite
-from gpu_runner.oracle.profiles import EXTREME_ROWS, default_bounds
-from gpu_runner.oracle.secret import Secret
+from gpu_runner.oracle.inputs import Inputs, rows_of, stand_ins
 from gpu_runner.problem import DType, InputRule, Problem, ProfileName, Workload
 from gpu_runner.problem import Tensor as Spec
-
-_INSIDE: Final = (0.618, 0.382, 0.271)
-"""Places within a parameter's range, tried in turn, for values that came out as 0 or 1."""
 
 
 class DeviceContents:
@@ -35,12 +28,8 @@ class DeviceContents:
         Raises:
             ValueError: the key is too short, or the workload has no sizes under the problem.
         """
-        self._problem = problem
-        self._workload = workload
+        self._inputs = Inputs(problem, workload, key)
         self._device = device
-        self._shapes = {t.name: problem.shape(t, workload) for t in problem.inputs}
-        self._rules = {rule.input: rule for rule in problem.rules}
-        self._secret = Secret(key, f"{problem.name}/{workload.name}")
 
     def fill(
         self,
@@ -62,8 +51,8 @@ class DeviceContents:
             ValueError: a tensor is missing, not contiguous, or of a wrong shape or type.
         """
         words = ("call", call) if slot is None else ("slot", call, slot)
-        parts = {t.name: self._checked(into, t)[None] for t in self._problem.inputs}
-        self._fill(parts, words, profile or self._workload.profile)
+        parts = {t.name: self._checked(into, t)[None] for t in self._inputs.tensors}
+        self._fill(parts, words, profile or self._inputs.profile)
 
     def fill_stacked(
         self, into: Mapping[str, Tensor], *, call: int, profile: ProfileName | None = None
@@ -78,10 +67,10 @@ class DeviceContents:
         Raises:
             ValueError: as `fill`.
         """
-        for tensor in self._problem.inputs:
+        for tensor in self._inputs.tensors:
             if into[tensor.name].shape[0]:
                 self._checked({tensor.name: into[tensor.name][0]}, tensor)
-        self._fill(into, ("stacked", call), profile or self._workload.profile)
+        self._fill(into, ("stacked", call), profile or self._inputs.profile)
 
     def perturb(
         self, source: Mapping[str, Tensor], into: Mapping[str, Tensor], *, call: int
@@ -100,54 +89,22 @@ class DeviceContents:
         Raises:
             ValueError: as `fill`.
         """
-        for tensor in self._problem.inputs:
+        for tensor in self._inputs.tensors:
             given, taken = self._checked(into, tensor), self._checked(source, tensor)
             if given.data_ptr() != taken.data_ptr():
                 given.copy_(taken)
-        candidates = self._perturbable()
-        if not candidates:
+        host = self._inputs.secret.generator("perturb", call)
+        place = self._inputs.place(host)
+        if place is None:
             return
-        host = self._secret.generator("perturb", call)
-        tensor = candidates[int(host.integers(0, len(candidates)))]
-        rows = _rows(into[tensor.name][None])[0]
-        row = rows[int(host.integers(0, rows.shape[0]))]
-        is_element = row.numel() == 1 or host.integers(0, 2) == 0
-        at = int(host.integers(0, row.numel()))
-        draw = Draw(self._secret, self._device, tensor.dtype, "perturb", call)
+        tensor = place.tensor
+        row = _rows(into[tensor.name][None])[0, place.row]
+        draw = Draw(self._inputs.secret, self._device, tensor.dtype, "perturb", call)
         if tensor.dtype.is_float:
-            new = _changed_floats(row, at, tensor.dtype, draw)
+            new = _changed_floats(row, place.at, tensor.dtype, draw)
         else:
-            new = _changed_integers(row, self._bounds(tensor), draw)
-        where = slice(at, at + 1) if is_element else slice(None)
-        row[where] = new[where]
-
-    @cached_property
-    def _row_kinds(self) -> tuple[ProfileName, ...]:
-        return tuple(kind for kind in EXTREME_ROWS if kind in self._problem.profiles)
-
-    @cached_property
-    def _activations(self) -> tuple[Spec, ...]:
-        return tuple(
-            tensor
-            for tensor in self._problem.inputs
-            if self._rules.get(tensor.name, InputRule(input=tensor.name)).role == "activation"
-        )
-
-    def _perturbable(self) -> tuple[Spec, ...]:
-        """Activations that have an element and more than one value; else any such input."""
-        able = [t for t in self._problem.inputs if self._has_freedom(t)]
-        preferred = tuple(t for t in able if t in self._activations)
-        return preferred or tuple(able)
-
-    def _has_freedom(self, tensor: Spec) -> bool:
-        low, high = (0, 1) if tensor.dtype.is_float else self._bounds(tensor)
-        return 0 not in self._shapes[tensor.name] and low < high
-
-    def _chosen_activation(self, words: tuple[int | str, ...]) -> str:
-        floats = [t.name for t in self._activations if t.dtype.is_float]
-        if not floats:
-            return ""
-        return floats[int.from_bytes(self._secret.digest("chosen", *words)[:8]) % len(floats)]
+            new = _changed_integers(row, self._inputs.bounds(tensor), draw)
+        row[place.where] = new[place.where]
 
     def _checked(self, tensors: Mapping[str, Tensor], tensor: Spec) -> Tensor:
         values = tensors.get(tensor.name)
@@ -155,7 +112,7 @@ class DeviceContents:
             msg = f"no tensor for the input {tensor.name!r}; given: {sorted(tensors)}"
             raise ValueError(msg)
         expect_elements(values, tensor.dtype)
-        shape = self._shapes[tensor.name]
+        shape = self._inputs.shapes[tensor.name]
         if values.shape != shape or not values.is_contiguous():
             msg = (
                 f"the tensor for {tensor.name!r} has the shape {tuple(values.shape)}, strides "
@@ -164,34 +121,29 @@ class DeviceContents:
             raise ValueError(msg)
         return values
 
-    def _bounds(self, tensor: Spec) -> tuple[int, int]:
-        rule = self._rules.get(tensor.name)
-        if rule is None or tensor.dtype is DType.BOOL:
-            return default_bounds(tensor.dtype)
-        return int(np.ceil(rule.low)), int(np.floor(rule.high))
-
     def _fill(
         self, parts: Mapping[str, Tensor], words: tuple[int | str, ...], profile: ProfileName
     ) -> None:
-        chosen = self._chosen_activation(words)
-        for tensor in self._problem.inputs:
+        inputs = self._inputs
+        flawed = inputs.flawed(*words)
+        for tensor in inputs.tensors:
             part = parts[tensor.name]
             if part.numel() == 0:
                 continue
             draw = Draw(
-                self._secret, self._device, tensor.dtype, *words, tensor.name, profile.value
+                inputs.secret, self._device, tensor.dtype, *words, tensor.name, profile.value
             )
-            draw.is_chosen = tensor.name == chosen
-            draw.row_kinds = self._row_kinds
+            draw.is_chosen = tensor.name == flawed
+            draw.row_kinds = inputs.row_kinds
             self._fill_one(_rows(part), tensor, profile, draw)
 
     def _fill_one(self, rows: Tensor, tensor: Spec, profile: ProfileName, draw: Draw) -> None:
-        is_parameter = tensor not in self._activations
+        inputs = self._inputs
         if not tensor.dtype.is_float:
-            kind = ProfileName.NORMAL if is_parameter else profile
-            fill_integers(rows, self._bounds(tensor), kind, draw)
-        elif is_parameter:
-            rule = self._rules[tensor.name]
+            kind = inputs.integer_profile(tensor, profile)
+            fill_integers(rows, inputs.bounds(tensor), kind, draw)
+        elif inputs.is_parameter(tensor):
+            rule = inputs.rule(tensor)
             fill_parameters(rows, rule.low, rule.high, draw)
             _avoid_neutral(rows, rule)
         else:
@@ -200,8 +152,7 @@ class DeviceContents:
 
 def _rows(stacked: Tensor) -> Tensor:
     """Return a view [slots, rows, length] of [slots, *shape], length being the last axis."""
-    length = stacked.shape[-1] if stacked.dim() > 1 else 1
-    count = stacked[0].numel() // max(length, 1)
+    count, length = rows_of(tuple(stacked.shape[1:]))
     return stacked.as_strided(
         (stacked.shape[0], count, length), (stacked.stride(0), length, 1), stacked.storage_offset()
     )
@@ -209,8 +160,7 @@ def _rows(stacked: Tensor) -> Tensor:
 
 def _avoid_neutral(rows: Tensor, rule: InputRule) -> None:
     """Replace exact zeros and ones of a float parameter, which a kernel could leave out unseen."""
-    places = [rule.low + (rule.high - rule.low) * share for share in _INSIDE]
-    stored = torch.tensor(places, dtype=rows.dtype).tolist()
+    stored = torch.tensor(stand_ins(rule), dtype=rows.dtype).tolist()
     fit = [place for place in stored if place not in {0.0, 1.0}]
     if fit:
         rows.masked_fill_((rows == 0.0) | (rows == 1.0), fit[0])

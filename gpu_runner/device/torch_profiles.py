@@ -4,7 +4,6 @@ A profile fills rows in place: shape [slots, rows, length] in the stored type, t
 arbitrary. A handful of kernels each, and nothing waits for the device.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
@@ -13,24 +12,9 @@ import torch
 from torch import Tensor
 
 from gpu_runner.device.torch_elements import bits_of
+from gpu_runner.oracle import profile_rules as rules
 from gpu_runner.oracle.secret import Secret
 from gpu_runner.problem import DType, ProfileName
-
-_OFFSET: Final = 1e3
-_LARGE: Final = 1e4
-_EXPONENTS: Final = (-20.0, 20.0)
-_HALF_EXPONENTS: Final = (-20.0, 15.0)
-"""float16 ends at 65,504."""
-_SPARSE_FRACTION: Final = 0.01
-_MASKED_FRACTION: Final = 0.3
-_EXTREME_EVERY: Final = 16
-_PLAIN_EXTREME: Final = 64.0
-_SUBNORMAL_BITS: Final = {
-    DType.FLOAT64: 52,
-    DType.FLOAT32: 23,
-    DType.FLOAT16: 10,
-    DType.BFLOAT16: 7,
-}
 
 
 class Draw:
@@ -71,9 +55,12 @@ class Draw:
         return self.uniform(*shape) < 0.5  # noqa: PLR2004 - the middle of the unit interval
 
 
+_PROFILES: Final = rules.Profiles[Tensor, Draw]()
+
+
 def fill_floats(rows: Tensor, profile: ProfileName, draw: Draw) -> None:
     """Fill rows of an activation with a profile."""
-    _PROFILES[profile](rows, draw)
+    _PROFILES.fill(rows, profile, draw)
 
 
 def fill_parameters(rows: Tensor, low: float, high: float, draw: Draw) -> None:
@@ -84,7 +71,7 @@ def fill_parameters(rows: Tensor, low: float, high: float, draw: Draw) -> None:
 def fill_integers(rows: Tensor, bounds: tuple[int, int], profile: ProfileName, draw: Draw) -> None:
     """Fill rows of integers or bools, within inclusive bounds."""
     low, high = bounds
-    zero = min(max(0, low), high)
+    zero = rules.nearest_to_zero(bounds)
     match profile:
         case ProfileName.ZEROS:
             rows.fill_(zero)
@@ -97,7 +84,7 @@ def fill_integers(rows: Tensor, bounds: tuple[int, int], profile: ProfileName, d
             rows[..., 1::2].fill_(high)
         case ProfileName.SPARSE:
             rows.random_(low, high + 1, generator=draw.generator)
-            rows.masked_fill_(draw.uniform(*rows.shape) >= _SPARSE_FRACTION, zero)
+            rows.masked_fill_(draw.uniform(*rows.shape) >= rules.SPARSE_FRACTION, zero)
         case ProfileName.ONE_HOT:
             rows.fill_(zero)
             hot = draw.integers(low, high, rows.shape[0], rows.shape[1], 1)
@@ -109,49 +96,59 @@ def fill_integers(rows: Tensor, bounds: tuple[int, int], profile: ProfileName, d
             rows.random_(low, high + 1, generator=draw.generator)
 
 
+@_PROFILES.of(ProfileName.NORMAL)
 def _normal(rows: Tensor, draw: Draw) -> None:
     rows.normal_(generator=draw.generator)
 
 
+@_PROFILES.of(ProfileName.UNIFORM)
 def _uniform(rows: Tensor, draw: Draw) -> None:
     rows.uniform_(generator=draw.generator)
 
 
+@_PROFILES.of(ProfileName.OFFSET)
 def _offset(rows: Tensor, draw: Draw) -> None:
     work = _work(rows).normal_(generator=draw.generator)
-    rows.copy_(work.add_(_OFFSET))
+    rows.copy_(work.add_(rules.OFFSET))
 
 
+@_PROFILES.of(ProfileName.LOG_UNIFORM)
 def _log_uniform(rows: Tensor, draw: Draw) -> None:
-    low, high = _HALF_EXPONENTS if draw.dtype is DType.FLOAT16 else _EXPONENTS
+    low, high = rules.exponents(draw.dtype)
     work = _work(rows).uniform_(low, high, generator=draw.generator).exp2_()
     rows.copy_(torch.where(draw.coins(*rows.shape), work, -work))
 
 
+@_PROFILES.of(ProfileName.LARGE)
 def _large(rows: Tensor, draw: Draw) -> None:
-    rows.uniform_(-_LARGE, _LARGE, generator=draw.generator)
+    rows.uniform_(-rules.LARGE, rules.LARGE, generator=draw.generator)
 
 
+@_PROFILES.of(ProfileName.DENORMAL)
 def _denormal(rows: Tensor, draw: Draw) -> None:
     """Write bit patterns: a product might be flushed to zero on its way."""
     bits = bits_of(rows)
-    bits.random_(1, 1 << _SUBNORMAL_BITS[draw.dtype], generator=draw.generator)
+    bits.random_(1, 1 << rules.SUBNORMAL_BITS[draw.dtype], generator=draw.generator)
     bits.bitwise_or_(_signs(rows, draw))
 
 
+@_PROFILES.of(ProfileName.ZEROS)
 def _zeros(rows: Tensor, draw: Draw) -> None:
     bits_of(rows).copy_(_signs(rows, draw))
 
 
+@_PROFILES.of(ProfileName.CONSTANT)
 def _constant(rows: Tensor, draw: Draw) -> None:
     rows.copy_(_magnitudes(draw, rows.shape[0], 1, 1).expand_as(rows))
 
 
+@_PROFILES.of(ProfileName.ONE_HOT)
 def _one_hot(rows: Tensor, draw: Draw) -> None:
-    hot = draw.uniform(rows.shape[0], rows.shape[1], 1) * 2.5 + 0.5
+    hot = _sizes(draw, rows.shape[0], rows.shape[1], 1)
     rows.zero_().scatter_(2, draw.columns(rows), hot.to(rows.dtype))
 
 
+@_PROFILES.of(ProfileName.SORTED)
 def _sorted(rows: Tensor, draw: Draw) -> None:
     rows.normal_(generator=draw.generator)
     rising = rows.sort(dim=-1).values
@@ -159,22 +156,26 @@ def _sorted(rows: Tensor, draw: Draw) -> None:
     rows.copy_(torch.where(is_falling, rising.flip(-1), rising))
 
 
+@_PROFILES.of(ProfileName.SPARSE)
 def _sparse(rows: Tensor, draw: Draw) -> None:
     rows.normal_(generator=draw.generator)
-    rows.masked_fill_(draw.uniform(*rows.shape) >= _SPARSE_FRACTION, 0.0)
+    rows.masked_fill_(draw.uniform(*rows.shape) >= rules.SPARSE_FRACTION, 0.0)
 
 
+@_PROFILES.of(ProfileName.INTEGERS)
 def _small_integers(rows: Tensor, draw: Draw) -> None:
-    rows.copy_(draw.integers(-8, 8, *rows.shape))
+    rows.copy_(draw.integers(*rules.SMALL_INTEGERS, *rows.shape))
 
 
+@_PROFILES.of(ProfileName.ALTERNATING)
 def _alternating(rows: Tensor, draw: Draw) -> None:
     """Signs alternate over few magnitudes, hence ties; the largest is in the last column."""
-    rows.copy_(draw.integers(4, 12, *rows.shape) / 8.0)
+    rows.copy_(draw.integers(*rules.TIED_EIGHTHS, *rows.shape) / 8.0)
     rows[..., 1::2].neg_()
-    rows[..., -1].uniform_(2.0, 4.0, generator=draw.generator)
+    rows[..., -1].uniform_(*rules.LAST_MAGNITUDES, generator=draw.generator)
 
 
+@_PROFILES.of(ProfileName.NAN_ONE)
 def _nan_one(rows: Tensor, draw: Draw) -> None:
     rows.normal_(generator=draw.generator)
     if draw.is_chosen:
@@ -182,15 +183,17 @@ def _nan_one(rows: Tensor, draw: Draw) -> None:
         flat.scatter_(1, draw.integers(0, flat.shape[1] - 1, rows.shape[0], 1), torch.nan)
 
 
+@_PROFILES.of(ProfileName.INF_MASK)
 def _inf_mask(rows: Tensor, draw: Draw) -> None:
     """Mask with -inf at random, one column of each row excepted."""
     rows.normal_(generator=draw.generator)
     if draw.is_chosen:
-        is_masked = draw.uniform(*rows.shape) < _MASKED_FRACTION
+        is_masked = draw.uniform(*rows.shape) < rules.MASKED_FRACTION
         is_masked.scatter_(2, draw.columns(rows), value=False)
         rows.masked_fill_(is_masked, -torch.inf)
 
 
+@_PROFILES.of(ProfileName.MIXED_ROWS)
 def _mixed_rows(rows: Tensor, draw: Draw) -> None:
     """Put one extreme row in sixteen, at least one, at random places among normal ones.
 
@@ -198,11 +201,11 @@ def _mixed_rows(rows: Tensor, draw: Draw) -> None:
     """
     rows.normal_(generator=draw.generator)
     slots, height, length = rows.shape
-    count = max(1, height // _EXTREME_EVERY)
+    count = rules.extreme_count(height)
     places = draw.uniform(slots, height).argsort(dim=1)[:, :count]
     slot = torch.arange(slots, device=rows.device)[:, None]
     if not draw.row_kinds:
-        rows[slot, places] = rows[slot, places] * _PLAIN_EXTREME
+        rows[slot, places] = rows[slot, places] * rules.PLAIN_EXTREME
         return
     kinds = len(draw.row_kinds)
     shares = draw.host.multinomial(count, np.full(kinds, 1.0 / kinds))
@@ -211,7 +214,7 @@ def _mixed_rows(rows: Tensor, draw: Draw) -> None:
         if share:
             # Each row is a slot of its own here: rows of a constant do not share it.
             block = torch.empty(slots * share, 1, length, dtype=rows.dtype, device=rows.device)
-            _PROFILES[kind](block, draw)
+            _PROFILES.fill(block, kind, draw)
             part = places[:, start : start + share]
             rows[slot, part] = block.view(slots, share, length)
             start += share
@@ -229,27 +232,13 @@ def _signs(rows: Tensor, draw: Draw) -> Tensor:
     return draw.coins(*rows.shape).to(bits_of(rows[:0]).dtype) * sign
 
 
+def _sizes(draw: Draw, *shape: int) -> Tensor:
+    """Return numbers in [0.5, 3)."""
+    low, high = rules.MAGNITUDES
+    return draw.uniform(*shape) * (high - low) + low
+
+
 def _magnitudes(draw: Draw, *shape: int) -> Tensor:
     """Return numbers in [0.5, 3) of random sign."""
-    numbers = draw.uniform(*shape) * 2.5 + 0.5
+    numbers = _sizes(draw, *shape)
     return torch.where(draw.coins(*shape), numbers, -numbers)
-
-
-_PROFILES: Final[dict[ProfileName, Callable[[Tensor, Draw], None]]] = {
-    ProfileName.NORMAL: _normal,
-    ProfileName.UNIFORM: _uniform,
-    ProfileName.OFFSET: _offset,
-    ProfileName.LOG_UNIFORM: _log_uniform,
-    ProfileName.MIXED_ROWS: _mixed_rows,
-    ProfileName.LARGE: _large,
-    ProfileName.DENORMAL: _denormal,
-    ProfileName.ZEROS: _zeros,
-    ProfileName.CONSTANT: _constant,
-    ProfileName.ONE_HOT: _one_hot,
-    ProfileName.SORTED: _sorted,
-    ProfileName.SPARSE: _sparse,
-    ProfileName.INTEGERS: _small_integers,
-    ProfileName.ALTERNATING: _alternating,
-    ProfileName.NAN_ONE: _nan_one,
-    ProfileName.INF_MASK: _inf_mask,
-}

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from gpu_runner.candidate import Candidate
@@ -19,9 +20,8 @@ from gpu_runner.languages.header import problem_header
 from gpu_runner.languages.toolchain import (
     SOURCE_FOLDER,
     Deadline,
-    first_error,
     machine_isa,
-    run_tool,
+    run_step,
     shortened,
     version_line,
     write_sources,
@@ -149,7 +149,7 @@ def _make(
             f"-fopt-info-vec-optimized-missed={remark_file}",
             *("-I.", "-c", path, "-o", str(objects / f"{index}.o")),
         ]
-        step = _step(argv, scratch, deadline)
+        step = run_step(argv, scratch, deadline)
         if isinstance(step, BuildRefused):
             return step
         log += step
@@ -172,10 +172,10 @@ def _link(scratch: Path, objects: Path, deadline: Deadline) -> str | BuildRefuse
         *(str(path) for path in sorted(objects.glob("*.o"))),
         *("-o", str(shared)),
     ]
-    log = _step(argv, scratch, deadline)
+    log = run_step(argv, scratch, deadline)
     if isinstance(log, BuildRefused):
-        return log
-    symbols = _step(["nm", "-D", "--defined-only", str(shared)], scratch, deadline)
+        return _explained(log)
+    symbols = run_step(["nm", "-D", "--defined-only", str(shared)], scratch, deadline)
     if isinstance(symbols, BuildRefused):
         return symbols
     if not re.search(rf"\bT {ENTRY_SYMBOL}$", symbols, re.MULTILINE):
@@ -187,17 +187,9 @@ def _link(scratch: Path, objects: Path, deadline: Deadline) -> str | BuildRefuse
     return log
 
 
-def _step(argv: list[str], scratch: Path, deadline: Deadline) -> str | BuildRefused:
-    """Run one command; return what it said, or the refusal it leads to."""
-    folder = scratch / SOURCE_FOLDER
-    finished = run_tool(argv, cwd=folder, writable=scratch, deadline=deadline)
-    if finished.returncode is None:
-        return deadline.refusal()
-    log = shortened(finished.output, folder, scratch)
-    if finished.returncode == 0:
-        return log
-    if f"required symbol `{ENTRY_SYMBOL}' not defined" in log:
-        message = f'no source defines extern "C" int {ENTRY_SYMBOL}(...); see {HEADER_FILE}'
-    else:
-        message = f"{argv[0]} failed: {first_error(log) or f'exit code {finished.returncode}'}"
-    return BuildRefused(reason=Reason.COMPILE_FAILED, message=message, log_tail=log)
+def _explained(refusal: BuildRefused) -> BuildRefused:
+    """Say what is missing in the words of the one who writes the source."""
+    if f"required symbol `{ENTRY_SYMBOL}' not defined" not in refusal.log_tail:
+        return refusal
+    message = f'no source defines extern "C" int {ENTRY_SYMBOL}(...); see {HEADER_FILE}'
+    return replace(refusal, message=message)

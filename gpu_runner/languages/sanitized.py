@@ -11,17 +11,14 @@ import numpy as np
 
 from gpu_runner.candidate import Candidate
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.jobs import Reason
 from gpu_runner.languages.artefact import Artefact, BuildRefused
 from gpu_runner.languages.cache import Made, cached_build, identity_of
 from gpu_runner.languages.cpp import STANDARDS, compiled_sources, lay_out, missing, refuse_flags
 from gpu_runner.languages.toolchain import (
     SOURCE_FOLDER,
     Deadline,
-    first_error,
     machine_isa,
-    run_tool,
-    shortened,
+    run_step,
     version_line,
 )
 from gpu_runner.message import digest_of
@@ -102,11 +99,11 @@ def _make(
     for index, (compiler, path) in enumerate(units):
         objects.append(str(work / f"{index}.o"))
         argv = [compiler, STANDARDS[compiler], *_FLAGS, "-I.", "-c", path, "-o", objects[-1]]
-        said = _step(argv, scratch, deadline)
+        said = run_step(argv, scratch, deadline)
         if isinstance(said, BuildRefused):
             return said
         log += said
-    said = _step(["g++", *_FLAGS, *objects, "-o", str(work / PROGRAM_FILE)], scratch, deadline)
+    said = run_step(["g++", *_FLAGS, *objects, "-o", str(work / PROGRAM_FILE)], scratch, deadline)
     if isinstance(said, BuildRefused):
         return said
     (work / PROGRAM_FILE).rename(scratch / PROGRAM_FILE)
@@ -114,18 +111,3 @@ def _make(
         leftover.unlink()
     work.rmdir()
     return Made(log_tail=log + said, seconds=deadline.elapsed_s)
-
-
-def _step(argv: list[str], scratch: Path, deadline: Deadline) -> str | BuildRefused:
-    folder = scratch / SOURCE_FOLDER
-    finished = run_tool(argv, cwd=folder, writable=scratch, deadline=deadline)
-    if finished.returncode is None:
-        return deadline.refusal()
-    log = shortened(finished.output, folder, scratch)
-    if finished.returncode == 0:
-        return log
-    return BuildRefused(
-        reason=Reason.COMPILE_FAILED,
-        message=f"{argv[0]} failed: {first_error(log) or f'exit code {finished.returncode}'}",
-        log_tail=log,
-    )

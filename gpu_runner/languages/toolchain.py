@@ -84,6 +84,22 @@ def run_tool(
     return run(argv, grants, timeout_s=deadline.left_s, cwd=cwd)
 
 
+def run_step(argv: Sequence[str], scratch: Path, deadline: Deadline) -> str | BuildRefused:
+    """Run one command of a build among its sources; return its log, or the refusal it leads to."""
+    folder = scratch / SOURCE_FOLDER
+    finished = run_tool(argv, cwd=folder, writable=scratch, deadline=deadline)
+    if finished.returncode is None:
+        return deadline.refusal()
+    log = shortened(finished.output, folder, scratch)
+    if finished.returncode == 0:
+        return log
+    return BuildRefused(
+        reason=Reason.COMPILE_FAILED,
+        message=f"{argv[0]} failed: {first_error(log) or f'exit code {finished.returncode}'}",
+        log_tail=log,
+    )
+
+
 def shortened(log: str, *folders: Path) -> str:
     """Return the log with our own folders cut from paths: what is left is the candidate's."""
     for folder in sorted(folders, key=lambda f: -len(str(f))):

@@ -5,8 +5,8 @@ There is no matched fraction below one. Pure.
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -33,21 +33,52 @@ class Judgement:
     """Root-mean-square error over root-mean-square answer, finite elements, by output."""
 
 
-@dataclass(kw_only=True)
-class _Tally:
-    """Sums over the chunks of one output."""
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one output of one call is worth, whatever engine found it."""
 
-    worst: float = 0.0
+    shape: tuple[int, ...]
+    worst: float
+    """Largest error over its bound."""
+    errors: float
+    """Sum of squares over elements that are finite on both sides, as is the next."""
+    answers: float
     wrong: int = 0
-    first: int | None = None
-    """Flat index of the first wrong element."""
-    errors: float = 0.0
-    answers: float = 0.0
+    first: int = 0
+    """Flat index of the first wrong element; next what was given, what is right, its bound."""
+    given: float = 0.0
+    right: float = 0.0
+    bound: float = 0.0
 
     @property
     def rms(self) -> float:
+        """Root-mean-square error over root-mean-square answer."""
         # Where every right answer is zero a relative error has no meaning; the bounds decide alone.
         return math.sqrt(self.errors / self.answers) if self.answers > 0 else 0.0
+
+    def mismatch(self, output: str, case: str) -> Mismatch:
+        """Describe the first wrong element."""
+        ratio = abs(self.given - self.right) / self.bound if self.bound else math.inf
+        return Mismatch(
+            case=case,
+            output=output,
+            index=tuple(int(i) for i in np.unravel_index(self.first, self.shape)),
+            actual=f"{self.given:.9g}",
+            expected=f"{self.right:.9g}",
+            error_over_bound=ratio if math.isfinite(ratio) else None,
+            wrong_fraction=self.wrong / math.prod(self.shape),
+        )
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """Sums over the chunks of one output; fields as in a `Finding`."""
+
+    worst: float = 0.0
+    wrong: int = 0
+    first: int = 0
+    errors: float = 0.0
+    answers: float = 0.0
 
 
 def judge(
@@ -70,20 +101,25 @@ def judge(
     Raises:
         ValueError: an output is missing, or of a wrong shape or type: the caller owns the buffers.
     """
-    tallies: dict[str, _Tally] = {}
-    for tensor in problem.outputs:
-        tallies[tensor.name] = _compare(tensor, expected, actual)
+    findings = [_compare(tensor, expected, actual) for tensor in problem.outputs]
+    return conclude(problem, findings, case=case, is_hidden=is_hidden)
+
+
+def conclude(
+    problem: Problem, findings: Sequence[Finding], *, case: str, is_hidden: bool
+) -> Judgement:
+    """Return what the findings of a call's outputs, in the problem's order, amount to."""
+    found = {t.name: finding for t, finding in zip(problem.outputs, findings, strict=True)}
+    wrong = next((name for name, finding in found.items() if finding.wrong), None)
     mismatch = None
-    for tensor in problem.outputs:
-        tally = tallies[tensor.name]
-        if tally.first is not None and mismatch is None:
-            mismatch = Mismatch(case=case, output="")
-            if not is_hidden:
-                mismatch = _mismatch(tensor, tally, expected, actual, case)
+    if wrong is not None:
+        mismatch = (
+            Mismatch(case=case, output="") if is_hidden else found[wrong].mismatch(wrong, case)
+        )
     return Judgement(
         mismatch=mismatch,
-        worst_error=max(tally.worst for tally in tallies.values()),
-        rms={name: tally.rms for name, tally in tallies.items()},
+        worst_error=max(finding.worst for finding in findings),
+        rms={name: finding.rms for name, finding in found.items()},
     )
 
 
@@ -101,7 +137,7 @@ def rms_ratio(problem: Problem, rms: Mapping[str, float], trusted: Mapping[str, 
     return max(ratios, default=0.0)
 
 
-def _compare(tensor: Tensor, expected: Expected, actual: Mapping[str, Raw]) -> _Tally:
+def _compare(tensor: Tensor, expected: Expected, actual: Mapping[str, Raw]) -> Finding:
     tally = _Tally()
     for start, number, limit, raw in _chunks(tensor, expected, actual):
         error = as_float64(raw, tensor.dtype)
@@ -118,7 +154,7 @@ def _compare(tensor: Tensor, expected: Expected, actual: Mapping[str, Raw]) -> _
         else:
             answer = as_float64(raw, tensor.dtype)
             _compare_slowly(tally, start, answer, number, limit, tensor.dtype)
-    return tally
+    return _finding(tensor, tally, expected, actual)
 
 
 def _compare_slowly(
@@ -135,7 +171,7 @@ def _compare_slowly(
     tally.errors += _sum_of_squares(error)
     tally.answers += _sum_of_squares(number[is_plain])
     count = int(np.count_nonzero(is_wrong))
-    if count and tally.first is None:
+    if count and not tally.wrong:
         tally.first = start + int(np.argmax(is_wrong))
     tally.wrong += count
 
@@ -173,21 +209,21 @@ def _chunks(
         yield start, flat[0][part], flat[1][part], flat[2][part]
 
 
-def _mismatch(
-    tensor: Tensor, tally: _Tally, expected: Expected, actual: Mapping[str, Raw], case: str
-) -> Mismatch:
-    number = expected.outputs[tensor.name]
-    first = tally.first or 0
-    right = float(number.reshape(-1)[first])
+def _finding(
+    tensor: Tensor, tally: _Tally, expected: Expected, actual: Mapping[str, Raw]
+) -> Finding:
+    number, first = expected.outputs[tensor.name], tally.first
+    finding = Finding(
+        shape=number.shape, worst=tally.worst, errors=tally.errors, answers=tally.answers
+    )
+    if not tally.wrong:
+        return finding
     raw = actual[tensor.name].reshape(-1)[first : first + 1]
-    given = float(as_float64(raw, tensor.dtype)[0])
-    ratio = abs(given - right) / float(expected.bounds[tensor.name].reshape(-1)[first])
-    return Mismatch(
-        case=case,
-        output=tensor.name,
-        index=tuple(int(i) for i in np.unravel_index(first, number.shape)),
-        actual=f"{given:.9g}",
-        expected=f"{right:.9g}",
-        error_over_bound=ratio if math.isfinite(ratio) else None,
-        wrong_fraction=tally.wrong / number.size,
+    return replace(
+        finding,
+        wrong=tally.wrong,
+        first=first,
+        given=float(as_float64(raw, tensor.dtype)[0]),
+        right=float(number.reshape(-1)[first]),
+        bound=float(expected.bounds[tensor.name].reshape(-1)[first]),
     )

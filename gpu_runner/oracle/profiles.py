@@ -4,32 +4,16 @@ A profile fills rows in place: shape [rows, length], float32 or float64. Exactne
 type is the caller's concern. Pure; all randomness comes from the Draw.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpu_runner.oracle.elements import Numbers, Raw, integer_range, smallest_subnormal
+from gpu_runner.oracle import profile_rules as rules
+from gpu_runner.oracle.elements import Numbers, Raw, smallest_subnormal
 from gpu_runner.oracle.secret import Floats, Pool, Secret
 from gpu_runner.problem import DType, ProfileName
-
-_OFFSET = 1e3
-_LARGE = 1e4
-_EXPONENTS: Final = (-20.0, 20.0)
-_HALF_EXPONENTS: Final = (-20.0, 15.0)
-"""float16 ends at 65,504."""
-_SPARSE_FRACTION = 0.01
-_MASKED_FRACTION = 0.3
-_EXTREME_EVERY = 16
-_SUBNORMAL_STEPS: Final = {
-    DType.FLOAT64: 1 << 52,
-    DType.FLOAT32: 1 << 23,
-    DType.FLOAT16: 1 << 10,
-    DType.BFLOAT16: 1 << 7,
-}
-_WIDE_INTEGERS: Final = (-(1 << 15), (1 << 15) - 1)
 
 
 class Draw:
@@ -68,12 +52,15 @@ class Draw:
 
     def magnitude(self) -> float:
         """Return one number in [0.5, 3) of random sign."""
-        return float(self.generator.uniform(0.5, 3.0) * self.signs((1,))[0])
+        return float(self.generator.uniform(*rules.MAGNITUDES) * self.signs((1,))[0])
+
+
+_PROFILES: Final = rules.Profiles[Floats, Draw]()
 
 
 def fill_floats(rows: Floats, profile: ProfileName, draw: Draw) -> None:
     """Fill rows of an activation with a profile."""
-    _PROFILES[profile](rows, draw)
+    _PROFILES.fill(rows, profile, draw)
 
 
 def fill_parameters(rows: Floats, low: float, high: float, draw: Draw) -> None:
@@ -86,7 +73,7 @@ def fill_integers(
 ) -> None:
     """Fill rows of integers or bools, within inclusive bounds."""
     low, high = bounds
-    zero = min(max(0, low), high)
+    zero = rules.nearest_to_zero(bounds)
     is_kept: NDArray[np.bool_]
     match profile:
         case ProfileName.ZEROS:
@@ -99,7 +86,7 @@ def fill_integers(
             rows[:, 0::2] = low
             rows[:, 1::2] = high
         case ProfileName.SPARSE | ProfileName.ONE_HOT:
-            is_kept = generator.random(rows.shape) < _SPARSE_FRACTION
+            is_kept = generator.random(rows.shape) < rules.SPARSE_FRACTION
             if profile is ProfileName.ONE_HOT:
                 is_kept = np.arange(rows.shape[1]) == _columns(rows, generator)[:, None]
             rows[...] = np.where(is_kept, _integers(rows, bounds, generator), zero)
@@ -107,12 +94,6 @@ def fill_integers(
             rows[...] = np.sort(_integers(rows, bounds, generator), axis=-1)
         case _:
             rows[...] = _integers(rows, bounds, generator)
-
-
-def default_bounds(dtype: DType) -> tuple[int, int]:
-    """Return the range of integer contents that no rule gives: all of 8 bits, 16 of the wider."""
-    low, high = integer_range(dtype)
-    return max(low, _WIDE_INTEGERS[0]), min(high, max(_WIDE_INTEGERS[1], 0))
 
 
 def _integers(rows: Raw, bounds: tuple[int, int], generator: np.random.Generator) -> Raw:
@@ -124,49 +105,59 @@ def _columns(rows: Floats, generator: np.random.Generator) -> Raw:
     return np.asarray(generator.integers(0, rows.shape[1], rows.shape[0]))
 
 
+@_PROFILES.of(ProfileName.NORMAL)
 def _normal(rows: Floats, draw: Draw) -> None:
     draw.normal(rows)
 
 
+@_PROFILES.of(ProfileName.UNIFORM)
 def _uniform(rows: Floats, draw: Draw) -> None:
     draw.uniform(rows, 0.0, 1.0)
 
 
+@_PROFILES.of(ProfileName.OFFSET)
 def _offset(rows: Floats, draw: Draw) -> None:
     draw.normal(rows)
-    rows += rows.dtype.type(_OFFSET)
+    rows += rows.dtype.type(rules.OFFSET)
 
 
+@_PROFILES.of(ProfileName.LOG_UNIFORM)
 def _log_uniform(rows: Floats, draw: Draw) -> None:
-    low, high = _HALF_EXPONENTS if draw.dtype is DType.FLOAT16 else _EXPONENTS
+    low, high = rules.exponents(draw.dtype)
     draw.uniform(rows, low, high)
     np.exp2(rows, out=rows)
     rows *= draw.signs(rows.shape)
 
 
+@_PROFILES.of(ProfileName.LARGE)
 def _large(rows: Floats, draw: Draw) -> None:
-    draw.uniform(rows, -_LARGE, _LARGE)
+    draw.uniform(rows, -rules.LARGE, rules.LARGE)
 
 
+@_PROFILES.of(ProfileName.DENORMAL)
 def _denormal(rows: Floats, draw: Draw) -> None:
-    steps = draw.generator.integers(1, _SUBNORMAL_STEPS[draw.dtype], rows.shape)
+    steps = draw.generator.integers(1, 1 << rules.SUBNORMAL_BITS[draw.dtype], rows.shape)
     rows[...] = steps * smallest_subnormal(draw.dtype) * draw.signs(rows.shape)
 
 
+@_PROFILES.of(ProfileName.ZEROS)
 def _zeros(rows: Floats, draw: Draw) -> None:
     rows[...] = np.copysign(0.0, draw.signs(rows.shape))
 
 
+@_PROFILES.of(ProfileName.CONSTANT)
 def _constant(rows: Floats, draw: Draw) -> None:
     rows[...] = draw.magnitude()
 
 
+@_PROFILES.of(ProfileName.ONE_HOT)
 def _one_hot(rows: Floats, draw: Draw) -> None:
     rows[...] = 0.0
-    hot = draw.generator.uniform(0.5, 3.0, rows.shape[0])
+    hot = draw.generator.uniform(*rules.MAGNITUDES, rows.shape[0])
     rows[np.arange(rows.shape[0]), _columns(rows, draw.generator)] = hot
 
 
+@_PROFILES.of(ProfileName.SORTED)
 def _sorted(rows: Floats, draw: Draw) -> None:
     draw.normal(rows)
     rows.sort(axis=-1)
@@ -174,77 +165,51 @@ def _sorted(rows: Floats, draw: Draw) -> None:
     rows[is_falling] = rows[is_falling, ::-1]
 
 
+@_PROFILES.of(ProfileName.SPARSE)
 def _sparse(rows: Floats, draw: Draw) -> None:
     draw.normal(rows)
-    rows[draw.generator.random(rows.shape) >= _SPARSE_FRACTION] = 0.0
+    rows[draw.generator.random(rows.shape) >= rules.SPARSE_FRACTION] = 0.0
 
 
+@_PROFILES.of(ProfileName.INTEGERS)
 def _small_integers(rows: Floats, draw: Draw) -> None:
-    rows[...] = draw.generator.integers(-8, 8, rows.shape, endpoint=True)
+    rows[...] = draw.generator.integers(*rules.SMALL_INTEGERS, rows.shape, endpoint=True)
 
 
+@_PROFILES.of(ProfileName.ALTERNATING)
 def _alternating(rows: Floats, draw: Draw) -> None:
     """Signs alternate over few magnitudes, hence ties; the largest is in the last column."""
-    rows[...] = draw.generator.integers(4, 12, rows.shape) / 8.0
+    rows[...] = draw.generator.integers(*rules.TIED_EIGHTHS, rows.shape, endpoint=True) / 8.0
     rows[:, 1::2] *= -1.0
-    rows[:, -1] = draw.generator.uniform(2.0, 4.0, rows.shape[0])
+    rows[:, -1] = draw.generator.uniform(*rules.LAST_MAGNITUDES, rows.shape[0])
 
 
+@_PROFILES.of(ProfileName.NAN_ONE)
 def _nan_one(rows: Floats, draw: Draw) -> None:
     draw.normal(rows)
     if draw.is_chosen:
         rows.reshape(-1)[draw.generator.integers(0, rows.size)] = np.nan
 
 
+@_PROFILES.of(ProfileName.INF_MASK)
 def _inf_mask(rows: Floats, draw: Draw) -> None:
     """Mask with -inf at random, one column of each row excepted."""
     draw.normal(rows)
     if draw.is_chosen:
-        is_masked = draw.generator.random(rows.shape) < _MASKED_FRACTION
+        is_masked = draw.generator.random(rows.shape) < rules.MASKED_FRACTION
         is_masked[np.arange(rows.shape[0]), _columns(rows, draw.generator)] = False
         rows[is_masked] = -np.inf
 
 
+@_PROFILES.of(ProfileName.MIXED_ROWS)
 def _mixed_rows(rows: Floats, draw: Draw) -> None:
     """Put one extreme row in sixteen, at least one, at random places among normal ones."""
     draw.normal(rows)
-    count = max(1, rows.shape[0] // _EXTREME_EVERY)
-    for row in draw.generator.choice(rows.shape[0], count, replace=False):
+    height = rows.shape[0]
+    for row in draw.generator.choice(height, rules.extreme_count(height), replace=False):
         one = rows[row : row + 1]
         if draw.row_kinds:
             kind = draw.row_kinds[draw.generator.integers(0, len(draw.row_kinds))]
-            _PROFILES[kind](one, draw)
+            _PROFILES.fill(one, kind, draw)
         else:
-            one *= one.dtype.type(64.0)
-
-
-EXTREME_ROWS: Final = (
-    ProfileName.OFFSET,
-    ProfileName.LOG_UNIFORM,
-    ProfileName.LARGE,
-    ProfileName.DENORMAL,
-    ProfileName.ZEROS,
-    ProfileName.CONSTANT,
-    ProfileName.ONE_HOT,
-    ProfileName.ALTERNATING,
-)
-"""What a row among normal ones may be, where the problem's contract has it."""
-
-_PROFILES: Final[dict[ProfileName, Callable[[Floats, Draw], None]]] = {
-    ProfileName.NORMAL: _normal,
-    ProfileName.UNIFORM: _uniform,
-    ProfileName.OFFSET: _offset,
-    ProfileName.LOG_UNIFORM: _log_uniform,
-    ProfileName.MIXED_ROWS: _mixed_rows,
-    ProfileName.LARGE: _large,
-    ProfileName.DENORMAL: _denormal,
-    ProfileName.ZEROS: _zeros,
-    ProfileName.CONSTANT: _constant,
-    ProfileName.ONE_HOT: _one_hot,
-    ProfileName.SORTED: _sorted,
-    ProfileName.SPARSE: _sparse,
-    ProfileName.INTEGERS: _small_integers,
-    ProfileName.ALTERNATING: _alternating,
-    ProfileName.NAN_ONE: _nan_one,
-    ProfileName.INF_MASK: _inf_mask,
-}
+            one *= one.dtype.type(rules.PLAIN_EXTREME)

@@ -5,10 +5,10 @@ import asyncio
 from langgraph.runtime import Runtime
 
 from gpu_runner.candidate import Contender
-from gpu_runner.jobs import Bench, Benched, Rejected, Unserved
+from gpu_runner.jobs import Bench, Benched
 from gpu_runner.records import Decision
 from graph.ledger import AttemptOutcome
-from graph.nodes.common import unexpected
+from graph.nodes.common import stopped
 from graph.routing import best_lane, having
 from graph.rows import draft_of, feedback_on, step_id, write_row
 from graph.services import Services
@@ -48,24 +48,16 @@ async def _bench(
         plan=services.timing(services.bench.feedback, state, seconds, 1),
     )
     outcome = await services.run(job, state, lane.attempt_id)
-    match outcome:
-        case Benched():
-            decision = feedback_on(outcome)
-            assert decision is not None, "a bench outcome has its one contender"
-            measured = lane.model_copy(
-                update={
-                    "status": "measured",
-                    "verdict": decision.overall.verdict,
-                    "speedup": decision.overall.speedup,
-                    "record_id": decision.record_id,
-                }
-            )
-            return measured, decision
-        case Rejected():
-            row = write_row(services, lane, AttemptOutcome.REJECTED, stopped=outcome)
-            return lane.model_copy(update={"status": "rejected", "message": row.message}), None
-        case Unserved():
-            row = write_row(services, lane, AttemptOutcome.UNSERVED, stopped=outcome)
-            return lane.model_copy(update={"status": "unserved", "message": row.message}), None
-        case _:
-            raise unexpected(job, outcome)
+    if not isinstance(outcome, Benched):
+        return stopped(services, lane, job, outcome), None
+    decision = feedback_on(outcome)
+    assert decision is not None, "a bench outcome has its one contender"
+    measured = lane.model_copy(
+        update={
+            "status": "measured",
+            "verdict": decision.overall.verdict,
+            "speedup": decision.overall.speedup,
+            "record_id": decision.record_id,
+        }
+    )
+    return measured, decision

@@ -4,11 +4,10 @@ import asyncio
 
 from langgraph.runtime import Runtime
 
-from gpu_runner.jobs import Build, Built, Rejected, Unserved
-from graph.ledger import AttemptOutcome
-from graph.nodes.common import unexpected
+from gpu_runner.jobs import Build, Built
+from graph.nodes.common import stopped
 from graph.routing import attempt_number, current, having
-from graph.rows import draft_of, step_id, write_row
+from graph.rows import draft_of, step_id
 from graph.services import Services
 from graph.state import Lane, RunState, Update
 
@@ -35,14 +34,6 @@ async def _build(services: Services, state: RunState, lane: Lane) -> Lane:
         candidate=draft_of(services, lane).candidate,
     )
     outcome = await services.run(job, state, lane.attempt_id)
-    match outcome:
-        case Built():
-            return lane.model_copy(update={"status": "built"})
-        case Rejected():
-            row = write_row(services, lane, AttemptOutcome.REJECTED, stopped=outcome)
-            return lane.model_copy(update={"status": "rejected", "message": row.message})
-        case Unserved():
-            row = write_row(services, lane, AttemptOutcome.UNSERVED, stopped=outcome)
-            return lane.model_copy(update={"status": "unserved", "message": row.message})
-        case _:
-            raise unexpected(job, outcome)
+    if not isinstance(outcome, Built):
+        return stopped(services, lane, job, outcome)
+    return lane.model_copy(update={"status": "built"})

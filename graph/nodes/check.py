@@ -4,11 +4,10 @@ import asyncio
 
 from langgraph.runtime import Runtime
 
-from gpu_runner.jobs import Check, Checked, Rejected, Unserved
-from graph.ledger import AttemptOutcome
-from graph.nodes.common import unexpected
+from gpu_runner.jobs import Check, Checked
+from graph.nodes.common import stopped
 from graph.routing import having
-from graph.rows import draft_of, step_id, write_row
+from graph.rows import draft_of, step_id
 from graph.services import Services
 from graph.state import Lane, RunState, Update
 
@@ -41,14 +40,6 @@ async def _check(services: Services, state: RunState, lane: Lane) -> Lane:
         threads=services.target.hardware.threads,
     )
     outcome = await services.run(job, state, lane.attempt_id)
-    match outcome:
-        case Checked():
-            return lane.model_copy(update={"status": "checked"})
-        case Rejected():
-            row = write_row(services, lane, AttemptOutcome.REJECTED, stopped=outcome)
-            return lane.model_copy(update={"status": "rejected", "message": row.message})
-        case Unserved():
-            row = write_row(services, lane, AttemptOutcome.UNSERVED, stopped=outcome)
-            return lane.model_copy(update={"status": "unserved", "message": row.message})
-        case _:
-            raise unexpected(job, outcome)
+    if not isinstance(outcome, Checked):
+        return stopped(services, lane, job, outcome)
+    return lane.model_copy(update={"status": "checked"})

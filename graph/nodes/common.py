@@ -1,10 +1,12 @@
 """What several nodes need."""
 
 from agents.replies import Plan
-from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.jobs import AnyJob, AnyOutcome, Rejected, Unserved
 from graph.errors import LoopError
+from graph.ledger import AttemptOutcome
+from graph.rows import write_row
 from graph.services import Services
-from graph.state import RunState
+from graph.state import Lane, RunState
 
 
 def plan_in_force(services: Services, state: RunState) -> Plan:
@@ -15,9 +17,21 @@ def plan_in_force(services: Services, state: RunState) -> Plan:
     return plan
 
 
-def unexpected(job: AnyJob, outcome: AnyOutcome) -> LoopError:
-    """Return the error for an outcome that is no answer to its job."""
-    return LoopError(
-        f"job {outcome.job_id} ({job.kind}) ended as {outcome.kind!r}; the runner speaks another "
-        "version of this protocol: update it"
-    )
+def stopped(services: Services, lane: Lane, job: AnyJob, outcome: AnyOutcome) -> Lane:
+    """Write the row of a lane whose job has no result, and return the lane as it ends.
+
+    Raises:
+        LoopError: the outcome is no answer to the job at all.
+    """
+    match outcome:
+        case Rejected():
+            ended = AttemptOutcome.REJECTED
+        case Unserved():
+            ended = AttemptOutcome.UNSERVED
+        case _:
+            raise LoopError(
+                f"job {outcome.job_id} ({job.kind}) ended as {outcome.kind!r}; the runner speaks "
+                "another version of this protocol: update it"
+            )
+    row = write_row(services, lane, ended, stopped=outcome)
+    return lane.model_copy(update={"status": outcome.kind, "message": row.message})

@@ -13,13 +13,8 @@ from gpu_runner.device.torch_compare import judge_stacked
 from gpu_runner.oracle import compare as host
 from gpu_runner.oracle.elements import largest_finite
 from gpu_runner.problem import DType
-from tests.gpu_runner.device.torch_judged import (
-    expect_equal,
-    expected_of,
-    problem_of,
-    stacked_of,
-    verdict,
-)
+from tests.gpu_runner.device.torch_judged import expect_equal, stacked_of, verdict
+from tests.gpu_runner.oracle.judged import expected_of, problem_of
 
 TYPES = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16, DType.INT8)
 SPECIAL = (math.nan, math.inf, -math.inf)

@@ -1,47 +1,19 @@
-import math
-
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from gpu_runner.device.torch_contents import DeviceContents
-from gpu_runner.device.torch_elements import as_float64, torch_dtype
-from gpu_runner.oracle.elements import largest_finite
-from gpu_runner.oracle.reference import Oracle
+from gpu_runner.device.torch_elements import as_float64
 from gpu_runner.problem import DType, InputRule, ProfileName, Tensor
 from tests.builders import make_problem, make_workload
 from tests.gpu_runner.device.torch_cases import (
-    FLOATS,
-    KEY,
-    NARROW,
     filled,
     near,
-    one_input,
-    raw_of,
     strided,
     tensors_of,
     wide_workload,
 )
-from tests.gpu_runner.oracle.drawn import linear_problem, linear_workload
-
-
-def moved(problem, workload, before, after) -> float:
-    """By how many bounds the right answer moves."""
-    oracle = Oracle(problem)
-    first = oracle.expected(workload, raw_of(problem, before))
-    second = oracle.expected(workload, raw_of(problem, after))
-    return max(
-        float((np.abs(second.outputs[n] - first.outputs[n]) / first.bounds[n]).max())
-        for n in first.outputs
-    )
-
-
-def changed(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """Which elements differ in their bits."""
-    size = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[before.element_size()]
-    return before.view(size) != after.view(size)
+from tests.gpu_runner.oracle.drawn import KEY, linear_problem, linear_workload, one_input
+from tests.gpu_runner.oracle.engines import FLOATS
 
 
 def test_equal_arguments_give_equal_contents():
@@ -244,153 +216,3 @@ def test_slots_may_lie_within_a_larger_tensor():
     DeviceContents(problem, workload, KEY, "cpu").fill_stacked({"x": slab[2:4]}, call=0)
     assert not slab[[0, 1, 4]].any()
     assert slab[2:4].all()
-
-
-# Near duplicates -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", NARROW)
-def test_a_near_duplicate_differs_in_one_element_or_one_row(dtype):
-    problem, workload = one_input(dtype), make_workload()
-    source = filled(problem, workload)
-    kinds = set()
-    for call in range(40):
-        is_changed = changed(source["x"], near(problem, workload, source, call=call)["x"])
-        assert is_changed.any(dim=1).sum() == 1
-        count = int(is_changed.sum())
-        kinds.add("element" if count == 1 else "row")
-        assert count == 1 or count > 100
-    assert kinds == {"element", "row"}
-
-
-def test_places_of_near_duplicates_are_spread_and_repeatable():
-    problem, workload = make_problem(), make_workload()
-    source = filled(problem, workload)
-    places = []
-    for call in range(60):
-        once, twice = (near(problem, workload, source, call=call)["x"] for _ in range(2))
-        assert torch.equal(once, twice)
-        places.append(int(changed(source["x"], once).any(dim=1).to(torch.uint8).argmax()))
-    assert set(places) == set(range(8))
-
-
-def test_the_source_is_not_modified_and_may_be_the_target():
-    problem, workload = make_problem(), make_workload()
-    source = filled(problem, workload)
-    before = source["x"].clone()
-    apart = near(problem, workload, source, call=3)
-    assert torch.equal(source["x"], before)
-    DeviceContents(problem, workload, KEY, "cpu").perturb(source, source, call=3)
-    assert torch.equal(source["x"], apart["x"])
-
-
-def test_only_activations_are_changed():
-    problem, workload = linear_problem(), linear_workload()
-    source = filled(problem, workload)
-    for call in range(20):
-        after = near(problem, workload, source, call=call)
-        assert torch.equal(after["w"], source["w"])
-        assert torch.equal(after["b"], source["b"])
-        assert not torch.equal(after["x"], source["x"])
-
-
-def test_parameters_are_changed_where_there_is_no_activation():
-    rules = tuple(InputRule(input=n, role="parameter", low=-2, high=3) for n in ("x", "w", "b"))
-    problem, workload = linear_problem(rules=rules), linear_workload()
-    source = filled(problem, workload)
-    seen: set[str] = set()
-    for call in range(40):
-        after = near(problem, workload, source, call=call)
-        seen.update(n for n in source if not torch.equal(after[n], source[n]))
-    assert seen == {"x", "w", "b"}
-
-
-def test_inputs_with_a_single_value_are_left_alone():
-    problem = one_input(DType.INT8, InputRule(input="x", low=4, high=4))
-    source = filled(problem, make_workload())
-    assert torch.equal(near(problem, make_workload(), source, call=1)["x"], source["x"])
-
-
-@pytest.mark.parametrize("profile", list(ProfileName))
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_a_near_duplicate_is_never_its_source(profile, dtype):
-    problem, workload = one_input(dtype), make_workload(axes={"B": 3, "N": 2})
-    for call in range(20):
-        source = filled(problem, workload, call=call, profile=profile)
-        after = near(problem, workload, source, call=call)["x"]
-        is_changed = changed(source["x"], after)
-        assert 1 <= is_changed.sum() <= 2
-        assert after[is_changed].isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -1.0, math.inf, -math.inf, math.nan, "top"])
-def test_rows_of_any_one_value_are_changed_to_finite_ones(dtype, value):
-    problem, workload = one_input(dtype), make_workload(axes={"B": 2, "N": 3})
-    number = largest_finite(dtype) if value == "top" else value
-    source = {"x": torch.full((2, 3), number, dtype=torch_dtype(dtype))}
-    for call in range(10):
-        after = near(problem, workload, source, call=call)["x"]
-        is_changed = changed(source["x"], after)
-        assert is_changed.any()
-        assert after[is_changed].isfinite().all()
-        assert (after[is_changed] != number).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    call=st.integers(0, 10**6),
-    rows=st.integers(1, 9),
-    length=st.integers(2, 300),
-    dtype=st.sampled_from(NARROW),
-)
-def test_a_near_duplicate_changes_a_softmax_far_beyond_its_bound(call, rows, length, dtype):
-    tensors = [Tensor(name=n, shape=("B", "N"), dtype=dtype) for n in ("x", "y")]
-    problem = make_problem(inputs=(tensors[0],), outputs=(tensors[1],))
-    workload = make_workload(axes={"B": rows, "N": length})
-    source = filled(problem, workload, call=call)
-    after = near(problem, workload, source, call=call)
-    assert moved(problem, workload, source, after) > (100 if dtype is DType.FLOAT32 else 10)
-
-
-@settings(max_examples=40, deadline=None)
-@given(call=st.integers(0, 10**6), inner=st.integers(1, 500))
-def test_a_near_duplicate_changes_a_product_far_beyond_its_bound(call, inner):
-    problem = linear_problem()
-    workload = linear_workload(axes={"M": 4, "N": 6, "K": inner})
-    source = filled(problem, workload, call=call)
-    after = near(problem, workload, source, call=call)
-    assert moved(problem, workload, source, after) > 100
-
-
-@settings(max_examples=40, deadline=None)
-@given(call=st.integers(0, 10**6))
-def test_a_near_duplicate_crosses_the_corner_of_a_relu(call):
-    """A change that stays on the flat side would not be seen."""
-    problem, workload = one_input(DType.FLOAT32), make_workload()
-    source = filled(problem, workload, call=call)
-    assert moved(problem, workload, source, near(problem, workload, source, call=call)) > 100
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    call=st.integers(0, 10**6),
-    low=st.integers(-128, 126),
-    span=st.integers(1, 255),
-)
-def test_a_near_duplicate_of_whole_numbers_stays_in_range_and_differs(call, low, span):
-    high = min(low + span, 127)
-    problem = one_input(DType.INT8, InputRule(input="x", low=low, high=high))
-    workload = make_workload(axes={"B": 3, "N": 5})
-    source = filled(problem, workload, call=call)
-    after = near(problem, workload, source, call=call)["x"]
-    assert after.min() >= low
-    assert after.max() <= high
-    assert int((after != source["x"]).sum()) in {1, 5}
-
-
-def test_a_flipped_bool_is_a_near_duplicate():
-    problem = one_input(DType.BOOL)
-    source = filled(problem, make_workload())
-    after = near(problem, make_workload(), source, call=1)["x"]
-    assert int((after != source["x"]).sum()) in {1, 128}

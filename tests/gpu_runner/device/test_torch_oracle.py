@@ -15,9 +15,7 @@ from gpu_runner.oracle.reference import Oracle
 from gpu_runner.problem import DType, ProfileName, Workload
 from tests.builders import make_problem, make_workload
 from tests.gpu_runner.device.torch_cases import (
-    KEY,
     filled,
-    one_input,
     oracle_of,
     plain_problem,
     raw_of,
@@ -25,7 +23,7 @@ from tests.gpu_runner.device.torch_cases import (
     tensors_of,
 )
 from tests.gpu_runner.device.torch_judged import expect_same_judgement
-from tests.gpu_runner.oracle.drawn import linear_problem, linear_workload
+from tests.gpu_runner.oracle.drawn import KEY, linear_problem, linear_workload, one_input
 
 HEAD = "import numpy as np\n\n\n"
 HOST_ONLY = (

@@ -8,8 +8,8 @@ from gpu_runner.oracle.elements import as_float64
 from gpu_runner.oracle.reference import Oracle
 from gpu_runner.problem import Axis, DType, InputRule, Problem, Tensor, Tolerance
 from tests.builders import make_problem, make_workload
-from tests.gpu_runner.device.torch_cases import filled, one_input, plain_problem, raw_of, strided
-from tests.gpu_runner.oracle.drawn import linear_problem, linear_workload
+from tests.gpu_runner.device.torch_cases import filled, plain_problem, raw_of, strided
+from tests.gpu_runner.oracle.drawn import linear_problem, linear_workload, one_input
 
 WORKLOAD = make_workload(axes={"B": 6, "N": 10})
 

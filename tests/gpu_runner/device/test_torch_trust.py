@@ -18,7 +18,8 @@ from gpu_runner.device.torch_trust import (
 from gpu_runner.oracle.secret import Secret
 from gpu_runner.problem import Axis, DType, Problem, ProfileName
 from tests.builders import make_problem, make_workload
-from tests.gpu_runner.device.torch_cases import KEY, filled, one_input, plain_problem
+from tests.gpu_runner.device.torch_cases import filled, plain_problem
+from tests.gpu_runner.oracle.drawn import KEY, one_input
 
 HEAD = "import numpy as np\n\n\n"
 

@@ -12,13 +12,12 @@ from gpu_runner.device.torch_contents import DeviceContents
 from gpu_runner.device.torch_elements import from_raw, to_raw, torch_dtype
 from gpu_runner.device.torch_oracle import TorchOracle
 from gpu_runner.oracle.reference import Expected
-from gpu_runner.problem import DType, InputRule, Problem, ProfileName, Workload
-from gpu_runner.problem import Tensor as Spec
+from gpu_runner.problem import DType, Problem, ProfileName, Workload
 from graph.target import Target
 from graph.targets import load_target
-from tests.builders import make_problem, make_workload
+from tests.builders import make_workload
+from tests.gpu_runner.oracle.drawn import KEY, one_input
 
-KEY = bytes(range(16))
 TARGETS = (
     "gelu_tanh",
     "gemm_bias_act",
@@ -29,8 +28,6 @@ TARGETS = (
     "silu_and_mul",
     "softmax",
 )
-FLOATS = tuple(t for t in DType if t.is_float)
-NARROW = (DType.FLOAT32, DType.FLOAT16, DType.BFLOAT16)
 MOST_ELEMENTS = 1 << 17
 
 
@@ -116,17 +113,6 @@ def on_device(expected: Expected) -> DeviceExpected:
         outputs={n: torch.from_numpy(v.copy()) for n, v in expected.outputs.items()},
         bounds={n: torch.from_numpy(v.copy()) for n, v in expected.bounds.items()},
     )
-
-
-def one_input(dtype: DType, *rules: InputRule, **changes) -> Problem:
-    """ReLU of one input of a type, answered in the same type."""
-    values = {
-        "inputs": (Spec(name="x", shape=("B", "N"), dtype=dtype),),
-        "outputs": (Spec(name="y", shape=("B", "N"), dtype=dtype),),
-        "rules": rules,
-        "reference": "import numpy as np\n\n\ndef run(x):\n    return np.maximum(x, 0)\n",
-    }
-    return make_problem(**{**values, **changes})
 
 
 def plain_problem(reference: str, dtype: DType = DType.FLOAT32, **changes) -> Problem:

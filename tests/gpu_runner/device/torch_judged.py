@@ -1,47 +1,51 @@
 """Judgements and expectations of both oracles, compared."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 import torch
 
 from gpu_runner.device.torch_compare import DeviceExpected, judge_one
 from gpu_runner.oracle.compare import Judgement, judge
-from gpu_runner.oracle.elements import from_float64
+from gpu_runner.oracle.elements import from_float64, numpy_dtype
 from gpu_runner.oracle.reference import Expected
-from gpu_runner.problem import DType, Problem, Tensor
-from tests.builders import make_problem
+from gpu_runner.problem import DType, Problem
 from tests.gpu_runner.device.torch_cases import on_device, oracle_of, tensor_of
+from tests.gpu_runner.oracle.judged import expected_of, problem_of
 
 
-def problem_of(dtype: DType = DType.FLOAT32, outputs: int = 1) -> Problem:
-    return make_problem(
-        outputs=tuple(Tensor(name=f"y{i}", shape=("B", "N"), dtype=dtype) for i in range(outputs))
-    )
-
-
-def expected_of(*numbers, bounds: float | np.ndarray = 0.5) -> Expected:
-    outputs = {f"y{i}": np.asarray(n, dtype=np.float64) for i, n in enumerate(numbers)}
-    return Expected(
-        outputs=outputs,
-        bounds={n: np.broadcast_to(bounds, v.shape).astype(np.float64) for n, v in outputs.items()},
-    )
-
-
-def verdict(
-    numbers, answers, *, bounds=0.5, dtype: DType = DType.FLOAT32, is_hidden=False
+def judged(
+    problem: Problem,
+    expected: Expected,
+    raw: Mapping[str, np.ndarray],
+    *,
+    case: str = "small/normal",
+    is_hidden: bool = False,
 ) -> Judgement:
     """The device's judgement, after the host has agreed with it."""
-    problem, expected = problem_of(dtype), expected_of(numbers, bounds=bounds)
-    raw = {"y0": from_float64(np.asarray(answers, dtype=np.float64), dtype)}
+    types = {t.name: t.dtype for t in problem.outputs}
     mine = judge_one(
         problem,
         on_device(expected),
-        {"y0": tensor_of(raw["y0"], dtype)},
-        case="small/normal",
+        {name: lent(array, types[name]) for name, array in raw.items()},
+        case=case,
         is_hidden=is_hidden,
     )
-    expect_equal(mine, judge(problem, expected, raw, case="small/normal", is_hidden=is_hidden))
+    expect_equal(mine, judge(problem, expected, raw, case=case, is_hidden=is_hidden))
     return mine
+
+
+def lent(array: np.ndarray, dtype: DType) -> torch.Tensor:
+    """The tensor of a raw array; one of another type is lent as it is, to be refused."""
+    if array.dtype != numpy_dtype(dtype):
+        return torch.from_numpy(array.copy())
+    return tensor_of(array, dtype)
+
+
+def verdict(numbers, answers, *, bounds=0.5, dtype: DType = DType.FLOAT32) -> Judgement:
+    raw = {"y0": from_float64(np.asarray(answers, dtype=np.float64), dtype)}
+    return judged(problem_of(dtype), expected_of(numbers, bounds=bounds), raw)
 
 
 def expect_equal(mine: Judgement, right: Judgement) -> None:

@@ -7,9 +7,12 @@ from gpu_runner.candidate import Source
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.host import sandbox
 from gpu_runner.jobs import Reason
+from gpu_runner.languages.artefact import BuildRefused
 from gpu_runner.languages.toolchain import (
+    SOURCE_FOLDER,
     Deadline,
     first_error,
+    run_step,
     run_tool,
     shortened,
     version_line,
@@ -153,3 +156,32 @@ def test_first_error_is_found_among_other_lines(log, found):
 
 def test_error_of_any_length_fits_a_message():
     assert len(first_error("k.cpp:1: error: " + "x" * 10_000)) <= 300
+
+
+def step_of(folder, program, *, timeout_s: float = 30.0):
+    (folder / SOURCE_FOLDER).mkdir()
+    return run_step([sys.executable, "-I", "-c", program], folder, Deadline(timeout_s))
+
+
+def test_a_step_runs_among_the_sources_and_returns_its_log(tmp_path):
+    assert step_of(tmp_path, "import os; print(os.getcwd(), 'is here')") == ". is here\n"
+
+
+def test_a_failed_step_is_refused_with_its_first_error_or_its_exit_code(tmp_path):
+    refused = step_of(tmp_path, "print('one'); print('a.c:1: error: two'); exit(3)")
+    assert isinstance(refused, BuildRefused)
+    assert refused.reason is Reason.COMPILE_FAILED
+    assert refused.message == f"{sys.executable} failed: a.c:1: error: two"
+    assert refused.log_tail == "one\na.c:1: error: two\n"
+
+
+def test_a_step_that_fails_without_a_word_is_refused_by_its_exit_code(tmp_path):
+    refused = step_of(tmp_path, "exit(3)")
+    assert isinstance(refused, BuildRefused)
+    assert refused.message == f"{sys.executable} failed: exit code 3"
+
+
+def test_a_step_that_does_not_end_in_time_is_refused_by_its_deadline(tmp_path):
+    refused = step_of(tmp_path, "import time; time.sleep(60)", timeout_s=0.5)
+    assert isinstance(refused, BuildRefused)
+    assert refused.reason is Reason.BUILD_TIMED_OUT

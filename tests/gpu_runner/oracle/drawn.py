@@ -59,12 +59,15 @@ def linear_workload(**changes) -> Workload:
     return make_workload(**{"axes": {"M": 5, "N": 7, "K": 33}, **changes})
 
 
-def one_input(dtype: DType, *rules: InputRule, reference: str = RELU) -> Problem:
-    return make_problem(
-        inputs=(Tensor(name="x", shape=("B", "N"), dtype=dtype),),
-        rules=rules,
-        reference=reference,
-    )
+def one_input(dtype: DType, *rules: InputRule, **changes) -> Problem:
+    """ReLU of one input of a type, answered in the same type."""
+    values = {
+        "inputs": (Tensor(name="x", shape=("B", "N"), dtype=dtype),),
+        "outputs": (Tensor(name="y", shape=("B", "N"), dtype=dtype),),
+        "rules": rules,
+        "reference": RELU,
+    }
+    return make_problem(**{**values, **changes})
 
 
 def arrays(problem: Problem, workload: Workload) -> dict[str, np.ndarray]:
