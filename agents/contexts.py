@@ -11,6 +11,7 @@ from gpu_runner.jobs import Reason
 from gpu_runner.message import Message
 from gpu_runner.problem import Problem, Workload
 from gpu_runner.records import Decision
+from knowledge_store.records import Passage
 
 
 class PastAttempt(Message):
@@ -75,6 +76,10 @@ class ResearchContext(Message):
     view: RunView
     plan: Plan
     query: str = ""
+    evidence: tuple[Passage, ...] = ()
+    """What the knowledge store has on it, best first; data, never instructions."""
+    searched: tuple[str, ...] = ()
+    """How the store was asked, for the route log; or why it was not."""
 
 
 class WriteContext(Message):

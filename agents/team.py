@@ -32,6 +32,7 @@ from knowledge_store.records import Passage
 
 ReplyT = TypeVar("ReplyT", bound=Message)
 _NOTES = "agents/recipes"
+_LICENCE = "Apache-2.0"
 _MOST_PASSAGES = 12
 _MOST_HITS = 500
 
@@ -79,8 +80,9 @@ class ModelTeam:
         return plan.model_copy(update={"version": version})
 
     async def research(self, context: ResearchContext) -> Research:
-        """Ask for a digest of the local notes; citations of anything else are dropped."""
-        passages, log = self._passages(context)
+        """Ask for a digest of notes and evidence; citations of anything else are dropped."""
+        notes, log = self._passages(context)
+        passages = (*notes, *context.evidence)
         prompt = rendered(
             "research",
             view=context.view,
@@ -89,9 +91,14 @@ class ModelTeam:
             passages=passages,
         )
         reply = await self._ask(self._writer, Research, "researcher", prompt)
-        known = {f"{passage.source}/{passage.path}" for passage in passages}
-        cited = tuple(citation for citation in reply.citations if citation.source in known)
-        return reply.model_copy(update={"citations": cited, "route_log": log})
+        known = {f"{passage.source}/{passage.path}": passage for passage in passages}
+        cited = tuple(
+            citation.model_copy(update={"licence": known[citation.source].licence or "unknown"})
+            for citation in reply.citations
+            if citation.source in known
+        )
+        told = (*log, *context.searched)
+        return reply.model_copy(update={"citations": cited, "route_log": told})
 
     async def write(self, context: WriteContext) -> Draft:
         """Ask for one candidate; the first round's prompt holds the playbook's recipe."""
@@ -195,7 +202,8 @@ class ModelTeam:
         notes = [passage for passage in found.passages if passage.path.endswith("/notes.md")]
         own = f"/{_family(context.view.problem)}/"
         notes.sort(key=lambda passage: own not in passage.path)
-        return tuple(notes[:_MOST_PASSAGES]), (log,)
+        own_notes = (p.model_copy(update={"licence": _LICENCE}) for p in notes[:_MOST_PASSAGES])
+        return tuple(own_notes), (log,)
 
 
 def _family(problem: Problem) -> str:

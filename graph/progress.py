@@ -26,6 +26,7 @@ from graph.ledger import AttemptOutcome
 
 _TOLD = {
     "admission",
+    "evidence",
     "plateau",
     "replan",
     "stop",

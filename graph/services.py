@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from agents.contexts import RunView
@@ -18,6 +18,7 @@ from graph.desk import Desk
 from graph.errors import RunDamaged
 from graph.events import AnyEvent, DecisionTaken, StageEnded, StageStarted
 from graph.ledger import Attempt, RunManifest
+from graph.library import Library
 from graph.meter import Meter
 from graph.run_files import RunFiles
 from graph.settings import BenchPlans, JobSettings, LoopSettings
@@ -46,6 +47,7 @@ class Services:
     loop: LoopSettings
     bench: BenchPlans
     """Of the target's device."""
+    library: Library = field(default_factory=Library)
 
     @property
     def target(self) -> Target:

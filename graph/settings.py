@@ -71,6 +71,17 @@ class JobSettings(Message):
     tries: int = Field(ge=1)
 
 
+class KnowledgeSettings(Message):
+    """Which store of evidence the researcher searches."""
+
+    store: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The store's folder; None: no store."""
+        return Path(self.store).expanduser() if self.store else None
+
+
 class LoopSettings(Message):
     """Bounds inside a round."""
 
@@ -116,6 +127,7 @@ class Settings(Message):
     pool: PoolSettings
     jobs: JobSettings
     loop: LoopSettings
+    knowledge: KnowledgeSettings = KnowledgeSettings()
     bench: BenchSettings
     target: dict[str, JsonValue] = Field(default_factory=dict)
     """Overrides of the target's goal, scope, budget and hardware; `targets.py` checks them."""

@@ -29,21 +29,49 @@ def research_for(context: ResearchContext, match: Match, search: Search) -> Rese
     passages = tuple(p for p in notes.passages if p.path == "notes.md")
     relevant = tuple(p for p in asked.passages if p.path == "notes.md") if asked else ()
     findings = dict.fromkeys(_sentence(p) for p in (*relevant, *passages))
+    seen = tuple(_seen(passage) for passage in context.evidence)
     return Research(
-        findings=tuple(findings)[:_MOST_FINDINGS],
+        findings=(*tuple(findings)[:_MOST_FINDINGS], *seen),
         routes=tuple(f"{r.name}: {r.idea}" for r in reversed(search.recipes)),
         suspected_bottlenecks=_suspicions(context),
         benchmark_priorities=tuple(
             f"{w.name} (weight {w.weight:g})"
             for w in sorted(view.workloads, key=lambda w: -w.weight)
         ),
-        citations=_citations(match, search, (*relevant, *passages)),
-        route_log=_log(f"{shelf}/{match.family}", context.query, notes, asked),
+        citations=(
+            *_citations(match, search, (*relevant, *passages)),
+            *(cited(passage) for passage in context.evidence),
+        ),
+        route_log=(
+            *_log(f"{shelf}/{match.family}", context.query, notes, asked),
+            *(context.searched or ("no other source was asked",)),
+        ),
     )
 
 
 def _sentence(passage: Passage) -> str:
     return passage.text.strip().removeprefix("- ").strip()
+
+
+def _seen(passage: Passage) -> str:
+    """Return where to look in a passage of others' work; the playbook does not interpret it."""
+    first = next((line for line in passage.text.split("\n") if line.strip("+- ")), "")
+    return f"see {name_of(passage)}, {passage.path}: {first.strip()[:100]}"
+
+
+def name_of(passage: Passage) -> str:
+    """Return a passage's pull request, or what was searched."""
+    return f"{passage.repo}#{passage.pr}" if passage.pr is not None else passage.source
+
+
+def cited(passage: Passage) -> Citation:
+    """Return the citation of a passage of the knowledge store."""
+    return Citation(
+        source=name_of(passage),
+        lines=passage.lines,
+        licence=passage.licence or "unknown",
+        note=passage.path,
+    )
 
 
 def _suspicions(context: ResearchContext) -> tuple[str, ...]:
@@ -83,5 +111,4 @@ def _log(folder: str, query: str, notes: Answer, asked: Answer | None) -> tuple[
     ]
     if asked is not None:
         lines.append(f"exact search of the same for the words of {query!r}: {asked.hits} lines")
-    lines.append("no other source was asked: the playbook reads its own notes only")
     return tuple(lines)

@@ -8,6 +8,7 @@ import agents
 from agents.contexts import ResearchContext
 from agents.playbook import Playbook
 from graph.targets import load_target
+from knowledge_store.records import Passage
 from tests.agents.builders import make_plan, make_view
 from tests.agents.playbook.device import ON_CPU
 from tests.builders import make_workload
@@ -46,6 +47,32 @@ async def test_what_the_query_asks_for_comes_first():
 
 async def test_a_query_without_words_asks_nothing():
     assert await research_of("?!") == await research_of("")
+
+
+async def test_evidence_is_pointed_at_and_cited_with_its_licence():
+    found = Passage(
+        path="csrc/softmax.cu",
+        source="https://example.org/maker/fastlib/pull/7",
+        first_line=3,
+        last_line=5,
+        text="+\n+  int column = swizzle(lane);\n+}",
+        repo="maker/fastlib",
+        pr=7,
+    )
+    context = ResearchContext(
+        view=make_view(), plan=make_plan(), evidence=(found,), searched=("store: 1 of 9",)
+    )
+    research = await Playbook().research(context)
+    assert research.findings[-1] == (
+        "see maker/fastlib#7, csrc/softmax.cu: +  int column = swizzle(lane);"
+    )
+    cited = research.citations[-1]
+    assert (cited.source, cited.lines, cited.licence) == ("maker/fastlib#7", "3-5", "unknown")
+    assert research.route_log[-1] == "store: 1 of 9"
+
+
+async def test_without_a_store_the_log_says_that_nothing_else_was_asked():
+    assert (await research_of()).route_log[-1] == "no other source was asked"
 
 
 async def test_workloads_are_ranked_by_weight():

@@ -1,0 +1,72 @@
+"""What the knowledge store has on a question: passages for the researcher, each search logged.
+
+The store is optional and never in the way: a run without one says so once and goes on, and so does
+one whose store cannot be read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpu_runner.message import Message
+from knowledge_store.errors import KnowledgeError
+from knowledge_store.findings import Found, SearchFilter
+from knowledge_store.records import Passage
+from knowledge_store.routes import RouteLog, of_search
+
+ROUTES = "routes.jsonl"
+_MOST_FOUND = 8
+_MOST_LINES = 40
+
+
+class Evidence(Message):
+    """What a search came to."""
+
+    passages: tuple[Passage, ...] = ()
+    searched: tuple[str, ...] = ()
+    """What was asked, how it was answered and how much came back; or why nothing was asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A knowledge store as a run uses it."""
+
+    store: Path | None = None
+    """Folder of the store."""
+
+    def evidence(self, query: str, routes: Path) -> Evidence:
+        """Search the store, and log what was asked.
+
+        Args:
+            query: words; an identifier in quotes is searched for exactly.
+            routes: the run's log of routes, appended to.
+        """
+        if self.store is None:
+            told = "no knowledge store is set; `make knowledge` builds one for knowledge.store"
+            return Evidence(searched=(told,))
+        try:
+            return _searched(self.store, query, RouteLog(routes))
+        except KnowledgeError as error:
+            return Evidence(searched=(f"the knowledge store cannot be used: {error}",))
+
+
+def _searched(store: Path, query: str, log: RouteLog) -> Evidence:
+    from knowledge_store.search import Searcher  # noqa: PLC0415 - brings the index of words
+
+    with Searcher(store) as searcher:
+        answer = searcher.search(query, _MOST_FOUND)
+    log.append(of_search(answer, SearchFilter()))
+    told = (
+        f"knowledge store, by {answer.route} for {query!r}: {len(answer.found)} of "
+        f"{answer.total_pulls} pull requests that match, of {answer.searched_pulls}"
+    )
+    if answer.note:
+        told += f" ({answer.note})"
+    return Evidence(passages=tuple(map(_shortened, answer.found)), searched=(told,))
+
+
+def _shortened(found: Found) -> Passage:
+    """Return the passage of an answer, at most so many lines of it."""
+    passage = found.passage()
+    lines = passage.text.split("\n")[:_MOST_LINES]
+    last = passage.first_line + len(lines) - 1
+    return passage.model_copy(update={"text": "\n".join(lines), "last_line": last})

@@ -1,0 +1,56 @@
+"""Evidence from a real store, or the reason why there is none."""
+
+import pytest
+
+from graph.library import Library
+from knowledge_store import operations
+from knowledge_store.embedders import choose
+from knowledge_store.own import ingest
+from knowledge_store.routes import RouteLog
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of the project's own recipes."""
+    folder = tmp_path_factory.mktemp("library") / "store"
+    operations.build(folder, [lambda truth, tell: ingest(truth, tell=tell)], choose("none"))
+    return folder
+
+
+def test_a_search_gives_passages_and_says_what_was_asked(store, tmp_path):
+    evidence = Library(store=store).evidence("softmax rows in registers", tmp_path / "routes")
+    assert evidence.passages
+    assert any("softmax" in f"{p.path} {p.text}".lower() for p in evidence.passages)
+    assert all(p.licence == "Apache-2.0" and p.pr is not None for p in evidence.passages)
+    (told,) = evidence.searched
+    assert told.startswith("knowledge store, by meaning for 'softmax rows in registers': ")
+    (entry,) = RouteLog(tmp_path / "routes").entries()
+    assert entry.query == "softmax rows in registers"
+    assert len(entry.keys) == len(evidence.passages)
+
+
+def test_passages_are_short_and_their_lines_add_up(store, tmp_path):
+    for passage in Library(store=store).evidence("gemm tile", tmp_path / "routes").passages:
+        lines = passage.text.split("\n")
+        assert len(lines) <= 40
+        assert passage.last_line - passage.first_line + 1 == len(lines)
+
+
+def test_an_identifier_in_quotes_is_searched_for_exactly(store, tmp_path):
+    (told,) = Library(store=store).evidence('"wgmma"', tmp_path / "routes").searched
+    assert "by literal" in told or "by word" in told
+    (entry,) = RouteLog(tmp_path / "routes").entries()
+    assert entry.route == "lines"
+
+
+def test_without_a_store_nothing_is_found_and_the_remedy_is_named(tmp_path):
+    evidence = Library().evidence("softmax", tmp_path / "routes")
+    assert evidence.passages == ()
+    assert "make knowledge" in evidence.searched[0]
+    assert not (tmp_path / "routes").exists()
+
+
+def test_a_store_that_is_not_there_is_no_reason_to_end(tmp_path):
+    evidence = Library(store=tmp_path / "nothing").evidence("softmax", tmp_path / "routes")
+    assert evidence.passages == ()
+    assert evidence.searched[0].startswith("the knowledge store cannot be used: ")
