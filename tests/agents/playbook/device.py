@@ -1,6 +1,12 @@
 """The shipped targets by device, with matches and recipes of those for a GPU."""
 
+from collections.abc import Iterable
 from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
 from agents.playbook.catalogue import Recipe, recipes_of
 from agents.playbook.device_families import detect_on_device
@@ -37,6 +43,20 @@ def match_of(name: str) -> Match:
 
 def recipes_for(name: str) -> tuple[Recipe, ...]:
     return recipes_of(match_of(name).family, MACHINE, LANGUAGES)
+
+
+def each_recipe(names: Iterable[str]) -> list[Any]:
+    """Cases of a test: a target's name and one of its recipes."""
+    return [
+        pytest.param(name, recipe, id=f"{name}-{recipe.name}")
+        for name in names
+        for recipe in recipes_for(name)
+    ]
+
+
+def parameters_of(recipe: Recipe) -> SearchStrategy[dict[str, Any]]:
+    """Any value of each choice of a recipe."""
+    return st.fixed_dictionaries({c.name: st.sampled_from(c.values) for c in recipe.choices})
 
 
 def recipe_named(name: str, recipe: str) -> Recipe:

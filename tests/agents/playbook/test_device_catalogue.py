@@ -23,17 +23,15 @@ from tests.agents.playbook.device import (
     MACHINE,
     NAMES,
     ROWS,
+    each_recipe,
     match_of,
+    parameters_of,
     recipe_named,
     recipes_for,
     target_of,
 )
 
-ALL = [
-    pytest.param(name, recipe, id=f"{name}-{recipe.name}")
-    for name in ROWS
-    for recipe in recipes_for(name)
-]
+ALL = each_recipe(ROWS)
 CLASSES = set(get_args(Bottleneck))
 
 
@@ -42,12 +40,13 @@ def plan_for(candidate: Candidate, problem: Problem, workload: Workload) -> Laun
     return next(plan for plan in candidate.plans if evaluate(plan.guard, sizes))
 
 
-@pytest.mark.parametrize(("name", "recipe"), ALL)
+@pytest.mark.parametrize(("name", "recipe"), each_recipe(NAMES))
 def test_the_table_of_a_recipe_is_consistent(name, recipe: Recipe):
     assert recipe.family == match_of(name).family
     assert recipe.language in LANGUAGES
     assert set(recipe.answers) <= CLASSES
     for choice in recipe.choices:
+        assert choice.reason
         assert len(set(choice.values)) == len(choice.values)
         assert set(choice.answers) <= CLASSES
         assert set(choice.answers.values()) <= set(choice.values), choice.name
@@ -70,7 +69,7 @@ def test_the_plain_recipe_is_first_and_needs_nothing(name):
         assert "\n- " in notes_of(recipe.family, recipe.language)
 
 
-@pytest.mark.parametrize(("name", "recipe"), ALL)
+@pytest.mark.parametrize(("name", "recipe"), each_recipe(NAMES))
 def test_every_value_gives_another_candidate(name, recipe: Recipe):
     best = recipe.defaults()
     for choice in recipe.choices:
@@ -101,7 +100,7 @@ def test_the_text_is_plain_source_in_one_file(name, recipe: Recipe):
 def test_any_parameters_render_to_valid_plans_that_serve_every_shape(data):
     name = data.draw(st.sampled_from(ROWS))
     recipe = data.draw(st.sampled_from(recipes_for(name)))
-    parameters = {c.name: data.draw(st.sampled_from(c.values)) for c in recipe.choices}
+    parameters = data.draw(parameters_of(recipe))
     candidate = render(recipe, match_of(name), parameters)
     assert candidate == render(recipe, match_of(name), dict(reversed(parameters.items())))
     target = target_of(name)

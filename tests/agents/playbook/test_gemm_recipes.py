@@ -1,7 +1,6 @@
 """Products of matrices on a GPU: tables, plans and the shapes that each kernel is meant for."""
 
 import math
-from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +17,9 @@ from tests.agents.builders import problem_of
 from tests.agents.playbook.device import (
     LANGUAGES,
     MACHINE,
+    each_recipe,
     match_of,
+    parameters_of,
     recipe_named,
     recipes_for,
     target_of,
@@ -27,11 +28,6 @@ from tests.agents.playbook.device import (
 TARGETS = ("gemm_bias_act", "int8_scaled_mm")
 SHARED_LIMIT = 232_448
 """Dynamic shared memory of a block of sm_90, bytes."""
-ALL = [
-    pytest.param(name, recipe, id=f"{name}-{recipe.name}")
-    for name in TARGETS
-    for recipe in recipes_for(name)
-]
 SIZES = st.one_of(
     st.integers(1, 200), st.integers(1, 600).map(lambda n: 16 * n), st.sampled_from([4097, 65537])
 )
@@ -61,18 +57,6 @@ def halves(reference: str, *, bias: bool = True, dtype: DType = DType.FLOAT16) -
     return problem.model_copy(update=tensors)
 
 
-@pytest.mark.parametrize(("name", "recipe"), ALL)
-def test_tables_are_consistent(name, recipe: Recipe):
-    classes = set(get_args(Bottleneck))
-    assert recipe.family == match_of(name).family
-    assert set(recipe.answers) <= classes
-    for choice in recipe.choices:
-        assert choice.reason
-        assert len(set(choice.values)) == len(choice.values)
-        assert set(choice.answers) <= classes
-        assert set(choice.answers.values()) <= set(choice.values), choice.name
-
-
 @pytest.mark.parametrize("name", TARGETS)
 def test_both_languages_have_recipes_and_the_plain_one_needs_nothing(name):
     recipes = recipes_for(name)
@@ -92,23 +76,12 @@ def test_an_older_machine_is_not_offered_warp_group_instructions(name):
     assert "wgmma" not in names
 
 
-@pytest.mark.parametrize(("name", "recipe"), ALL)
-def test_every_value_gives_another_candidate(name, recipe: Recipe):
-    best = recipe.defaults()
-    for choice in recipe.choices:
-        found = {
-            render(recipe, match_of(name), {**best, choice.name: value}).digest
-            for value in choice.values
-        }
-        assert len(found) == len(choice.values), choice.name
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_parameters_give_valid_plans_that_serve_every_shape(data):
     name = data.draw(st.sampled_from(TARGETS))
     recipe = data.draw(st.sampled_from(recipes_for(name)))
-    parameters = {c.name: data.draw(st.sampled_from(c.values)) for c in recipe.choices}
+    parameters = data.draw(parameters_of(recipe))
     candidate = render(recipe, match_of(name), parameters)
     refuse_invalid(target_of(name).problem, candidate.plans, candidate.language)
     assert candidate.plans[-1].guard == "1"
@@ -135,7 +108,7 @@ def test_boxes_of_bulk_copies_are_swizzled_rows_of_tensors_that_allow_them(data)
     """A row of a box is 128 bytes, eight rows a swizzle; rows of the tensor are whole vectors."""
     name = data.draw(st.sampled_from(TARGETS))
     recipe = recipe_named(name, "wgmma")
-    parameters = {c.name: data.draw(st.sampled_from(c.values)) for c in recipe.choices}
+    parameters = data.draw(parameters_of(recipe))
     candidate = render(recipe, match_of(name), parameters)
     item_bytes = int(match_of(name).binding["item_bytes"])
     sizes = {axis: data.draw(SIZES, label=axis) for axis in "MNK"}
@@ -240,7 +213,7 @@ def test_a_product_without_bias_passes_none():
         )
 
 
-@pytest.mark.parametrize(("name", "recipe"), ALL)
+@pytest.mark.parametrize(("name", "recipe"), each_recipe(TARGETS))
 def test_the_text_is_plain_source_and_holds_every_kernel_of_the_plans(name, recipe: Recipe):
     candidate = render(recipe, match_of(name), recipe.defaults())
     (source,) = candidate.sources
