@@ -240,4 +240,22 @@ WAITING_RULES: tuple[DeviceRule, ...] = (
         ),
         query="instruction level parallelism independent accumulators",
     ),
+    DeviceRule(
+        name="nothing_busy",
+        bottleneck="latency",
+        tier=6,
+        conditions=(
+            at_most("busiest", 0.5, 0.0, _SOL),
+            at_least("stalls_untold", 1.0, 2.0, "what warps wait for was not exported"),
+        ),
+        because=("no unit is busy, so warps wait; for what was not exported",),
+        others_are_weaker="memory and multiprocessors both have half of their time left",
+        treatment=Treatment(
+            change="capture what the warps wait for (`ncu --set full --import-source on`); until "
+            "then, have more independent work in flight: more warps, or more loads a thread",
+            expects=Movement(metric="time_us", direction="down", factor=0.85),
+            validation="the next digest names the reason for waiting",
+        ),
+        query="latency occupancy independent work",
+    ),
 )

@@ -110,6 +110,28 @@ WASTE_RULES: tuple[DeviceRule, ...] = (
         query="local memory array unroll constant index",
     ),
     DeviceRule(
+        name="atomics",
+        bottleneck="atomics",
+        tier=1,
+        conditions=(
+            at_least("atomic_request_share", 0.15, 0.4, _ATOMIC),
+            at_least("stall_atomics", 0.33, 0.7, _SHARE, is_needed=False),
+            at_most("dram_fraction", 0.8, 0.6, _SOL, is_needed=False),
+        ),
+        because=(
+            "a large part of what goes to memory are atomics, which are served one by one",
+            "those that hit one address wait for one another, however many warps there are",
+        ),
+        others_are_weaker="waiting for memory is waiting for the atomics, not for the data",
+        treatment=Treatment(
+            change="reduce first: within the warp (__reduce_add_sync or shuffles), then within the "
+            "block in shared memory, and send one atomic a block",
+            expects=Movement(metric="atomic_request_share", direction="down", factor=0.2),
+            validation="atomic requests a block instead of a thread, and the time falls",
+        ),
+        query="atomics contention warp reduction privatisation",
+    ),
+    DeviceRule(
         name="bank_conflicts",
         bottleneck="shared_memory_bank_conflicts",
         tier=1,
@@ -177,28 +199,6 @@ WASTE_RULES: tuple[DeviceRule, ...] = (
             validation="threads an instruction near 32, fewer instructions executed",
         ),
         query="warp divergence branch uniform",
-    ),
-    DeviceRule(
-        name="atomics",
-        bottleneck="atomics",
-        tier=1,
-        conditions=(
-            at_least("atomic_request_share", 0.15, 0.4, _ATOMIC),
-            at_least("stall_atomics", 0.33, 0.7, _SHARE, is_needed=False),
-            at_most("dram_fraction", 0.8, 0.6, _SOL, is_needed=False),
-        ),
-        because=(
-            "a large part of what goes to memory are atomics, which are served one by one",
-            "those that hit one address wait for one another, however many warps there are",
-        ),
-        others_are_weaker="waiting for memory is waiting for the atomics, not for the data",
-        treatment=Treatment(
-            change="reduce first: within the warp (__reduce_add_sync or shuffles), then within the "
-            "block in shared memory, and send one atomic a block",
-            expects=Movement(metric="atomic_request_share", direction="down", factor=0.2),
-            validation="atomic requests a block instead of a thread, and the time falls",
-        ),
-        query="atomics contention warp reduction privatisation",
     ),
     DeviceRule(
         name="atomic_units",

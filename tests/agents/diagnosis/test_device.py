@@ -76,6 +76,9 @@ CASES = {
     "atomics": make_kernel(atomic_request_share=0.5, stalls=waiting_for("lg_throttle")),
     "spills": make_kernel(local_sector_share=0.6, local_instruction_share=0.2),
     "launch_overhead": make_kernel(time_us=2.0),
+    "compute": make_kernel(sm_fraction=0.9),
+    "memory_bandwidth": make_kernel(memory_fraction=0.9),
+    "latency": make_kernel(stalls={}),
     "unknown": make_kernel(),
 }
 
@@ -119,6 +122,13 @@ def test_every_fine_class_has_a_rule_and_a_case():
         ({"spill_bytes": 64, "local_sector_share": None}, "spills"),
         ({"atomic_request_share": 0.5, "dram_fraction": 0.9}, "dram_bandwidth"),
         ({"atomic_unit_fraction": 0.9}, "atomics"),
+        ({"l2_fraction": 0.5, "l2_hit_fraction": 0.95, "dram_fraction": 0.05,
+          "stalls": waiting_for("long_scoreboard")}, "l2_bandwidth"),
+        ({"l2_fraction": 0.5, "l2_hit_fraction": 0.95, "dram_fraction": 0.05,
+          "occupancy_fraction": 0.2, "stalls": waiting_for("long_scoreboard")}, "memory_latency"),
+        ({"sm_fraction": 0.9, "pipes": {"alu": 0.88}}, "int_pipe"),
+        ({"memory_fraction": 0.9, "dram_fraction": 0.85}, "dram_bandwidth"),
+        ({"stalls": {"sleeping": 0.6, "wait": 0.4}}, "barrier_synchronisation"),
         ({"stalls": {"gmma": 0.6, "wait": 0.4}}, "tensor_pipe"),
         ({"shared_conflict_share": 0.9, "stalls": waiting_for("short_scoreboard")},
          "shared_memory_bank_conflicts"),
