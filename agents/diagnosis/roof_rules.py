@@ -15,8 +15,7 @@ _SATURATED, _BUSY, _SURE = 0.8, 0.6, 0.92
 _SOL = "the tool's Speed Of Light rules: below 60 % no unit limits, from 80 % one does"
 _HIT = "what L2 answers itself, DRAM does not limit; what it fetches, DRAM or its latency does"
 NEAR_ROOF = 0.85
-"""From this share of what a unit can reach an edit costs more than it gains: the predecessor's
-rule, kept."""
+"""From this share of what a unit can reach the rest is too little to pay for an edit's risk."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from gpu_runner.facts import Facts, KernelFacts
 Signals = Mapping[str, float]
 
 REACHABLE_DRAM = 0.92
-"""The share of the DRAM's peak that a plain copy reaches: refreshes and turns take the rest.
-Measured: 0.91 to 0.93 on H100 and H200, 0.90 to 0.92 on A100."""
+"""The share of the DRAM's peak that reads alone can reach: refreshes take the rest, and turns
+between reads and writes more. A copy of 256 MB reached 0.86 on an H200, as captured."""
 _ISSUE_BEHIND_PIPES = 0.9
 """A pipe that is full says more than full issue slots, which feed it; so slots rank behind it."""
 _SUM_BEHIND_PARTS = 0.85

@@ -107,6 +107,7 @@ def test_every_fine_class_has_a_rule_and_a_case():
         ({"l2_fraction": 0.95, "dram_fraction": 0.85, "l2_hit_fraction": 0.9}, "dram_bandwidth"),
         ({"dram_fraction": 0.8, "sector_use": 0.7}, "dram_bandwidth"),
         ({"occupancy_bound": 0.5}, "unknown"),
+        ({"occupancy_bound": 0.5, "arch": "sm_89"}, "low_occupancy"),
         ({"occupancy_bound": 0.3, "dram_fraction": 0.8}, "dram_bandwidth"),
         ({"time_us": 5.5}, "unknown"),
         ({"time_us": 3.0, "dram_fraction": 0.8}, "dram_bandwidth"),
