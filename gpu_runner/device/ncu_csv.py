@@ -84,15 +84,19 @@ def parse_raw(lines: Iterable[str]) -> tuple[ProfiledLaunch, ...]:
     passed: list[str] = []
     found: list[ProfiledLaunch] = []
     long: dict[tuple[str, str], _Long] = {}
+    has_header = False
     for table in _tables(lines, passed):
+        has_header = True
         if table.is_long:
             _collect(table, long)
         else:
             found += _wide(table)
     found += [launch for one in long.values() if (launch := one.launch()) is not None]
     if not found:
-        said = " ".join(line.strip() for line in passed)[-_MOST_SAID:]
-        raise CaptureUnreadable(f"no launch was profiled; the tool said: {said or 'nothing'}")
+        words = " ".join(line.strip() for line in passed)[-_MOST_SAID:]
+        said = "".join(letter if letter.isprintable() else " " for letter in words).strip()
+        cut = ", or the table was cut short: it has no whole row" if has_header else ""
+        raise CaptureUnreadable(f"no launch was profiled{cut}; the tool said: {said or 'nothing'}")
     return tuple(found)
 
 

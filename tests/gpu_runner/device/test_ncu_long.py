@@ -167,3 +167,10 @@ def test_a_whole_capture_with_decimal_commas_has_the_same_facts():
         german.append(",".join(f'"{cell}"' for cell in changed))
     there = [kernel_facts(one, workload="") for one in parse_raw(german)]
     assert there == [kernel_facts(one, workload="") for one in parse_raw(WIDE.splitlines())]
+
+
+def test_a_table_without_a_whole_row_may_have_been_cut_short():
+    with pytest.raises(CaptureUnreadable, match="cut short: it has no whole row"):
+        parse_raw(WIDE.splitlines()[:2])
+    with pytest.raises(CaptureUnreadable, match=r"profiled; the tool said: a b$"):
+        parse_raw(["a\x00b"])
