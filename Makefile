@@ -7,7 +7,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
-	bench-gate bench-knowledge docs docs-check size
+	bench-gate bench-knowledge bench-digest fuzz-digest docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -66,6 +66,12 @@ bench-gate: install ## False wins on identical code, power on a planted differen
 
 bench-knowledge: install ## Search beside ripgrep, latencies, build and memory (BUNDLES=path ARGS=)
 	$(BIN)/python -m tests.benchmarks.knowledge $(call option,BUNDLES,bundles) $(ARGS)
+
+bench-digest: install ## Time and memory of reading profiler reports
+	$(BIN)/python -m tests.benchmarks.digest
+
+fuzz-digest: install ## Feed damaged reports to the digest (INPUTS=100000 SEED=1)
+	$(BIN)/python -m tests.benchmarks.fuzz_reports $(or $(INPUTS),100000) $(or $(SEED),1)
 
 docs: install ## Write the generated documents
 	@$(BIN)/python -m scripts.docs

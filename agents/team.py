@@ -17,6 +17,8 @@ from agents.contexts import (
     ReviewContext,
     WriteContext,
 )
+from agents.diagnosis.device import diagnose_kernel
+from agents.diagnosis.signals import slowest
 from agents.errors import ModelRefused, NothingFits
 from agents.model import ChatModel, Turn, ask
 from agents.playbook import Playbook
@@ -144,8 +146,10 @@ class ModelTeam:
             facts=context.facts,
             parent_facts=context.parent_facts,
             last_edit=context.last_edit,
+            ruled=_ruled(context),
         )
-        return await self._ask(self._writer, Digest, "profiler", prompt)
+        reply = await self._ask(self._writer, Digest, "profiler", prompt)
+        return reply.model_copy(update={"rule": ""})  # no rule made this prediction
 
     async def review(self, context: ReviewContext) -> Review:
         """Ask the other model; no criterion comes back better than its executable checks say."""
@@ -212,6 +216,21 @@ def _family(problem: Problem) -> str:
         return detect(problem).family
     except NothingFits:
         return ""
+
+
+def _ruled(context: DigestContext) -> tuple[str, ...]:
+    """Return what the rules make of the slowest kernel's counters; nothing where there are none."""
+    kernel = slowest(context.facts)
+    if kernel is None or kernel.source != "counters":
+        return ()
+    found = diagnose_kernel(kernel)
+    asked = (f"{one.signal} {one.value:.3g} {one.op} {one.threshold:g}" for one in found.readings)
+    others = (f"{name} ({confidence:.2f})" for name, confidence in found.alternatives)
+    return (
+        f"{found.bottleneck} ({found.confidence:.2f}): {', '.join(asked) or 'no rule holds'}",
+        *(f"also holds: {text}" for text in others),
+        *(f"not measured: {name}" for name in found.missing[:4]),
+    )
 
 
 def _names(languages: tuple[Language, ...]) -> str:

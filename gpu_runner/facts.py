@@ -127,6 +127,8 @@ class KernelFacts(Message):
     """A thread, stores and loads, as the compiler counted."""
     stalls: dict[str, Fraction] = Field(default_factory=dict)
     """Share of the cycles that resident warps waited, by reason, largest first."""
+    memory_fraction: Fraction | None = None
+    """The busiest unit of the memory system, where only that was exported."""
     launch: int | None = None
     """Its number in the report."""
     arch: str = ""

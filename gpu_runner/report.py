@@ -19,7 +19,7 @@ from gpu_runner.device.watched import find_tool
 from gpu_runner.errors import ToolchainMissing
 from gpu_runner.facts import KernelFacts
 
-__all__ = ["CaptureUnreadable", "differences", "read_kernels"]
+__all__ = ["CaptureUnreadable", "differences", "read_kernels", "symbol_of"]
 
 
 def read_kernels(

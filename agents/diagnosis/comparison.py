@@ -8,7 +8,7 @@ from agents.diagnosis.signals import Signals, signals
 from gpu_runner.facts import KernelFacts
 
 NOISE = 0.02
-"""Times of one kernel under the counters' tool repeat to about 2 %; less is no change."""
+"""The band within which the loop calls two times equal."""
 
 
 @dataclass(frozen=True, kw_only=True)

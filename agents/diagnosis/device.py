@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agents.diagnosis.roof_rules import NEAR_ROOF, ROOF_RULES, ROOF_SIGNALS
 from agents.diagnosis.rules import DeviceRule, Reading, Treatment, Verdict, judge, missing
 from agents.diagnosis.signals import Signals, signals
-from agents.diagnosis.vocabulary import ROOFS, Bottleneck
+from agents.diagnosis.vocabulary import ROOFS, Bottleneck, coarse
 from agents.diagnosis.waiting_rules import WAITING_RULES
 from agents.diagnosis.waste_rules import WASTE_RULES
 from agents.replies import Edit, Movement
@@ -71,7 +71,7 @@ def diagnose_kernel(kernel: KernelFacts, rules: Sequence[DeviceRule] = DEVICE_RU
     near = reached is not None and reached >= NEAR_ROOF and not _can_do_better(verdict, kernel)
     others: dict[Bottleneck, float] = {}
     for other in held[1:]:
-        if other.bottleneck != verdict.bottleneck:
+        if other.bottleneck not in {verdict.bottleneck, coarse(verdict.bottleneck)}:
             others.setdefault(other.bottleneck, other.confidence)
     return Diagnosis(
         bottleneck=verdict.bottleneck,

@@ -15,8 +15,7 @@ _SATURATED, _BUSY, _SURE = 0.8, 0.6, 0.92
 _SOL = "the tool's Speed Of Light rules: below 60 % no unit limits, from 80 % one does"
 _HIT = "what L2 answers itself, DRAM does not limit; what it fetches, DRAM or its latency does"
 NEAR_ROOF = 0.85
-"""From this share of what a unit can reach an edit costs more than it gains: the predecessor's
-rule, kept."""
+"""From this share of what a unit can reach the rest is too little to pay for an edit's risk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +29,8 @@ class _Roof:
     query: str
     also: tuple[Condition, ...] = ()
     by_arch: Mapping[str, str] = field(default_factory=dict)
+    when_busy: str = ""
+    """The edit while the unit still has time left, where that is another."""
 
 
 _FEWER = "time falls in proportion to the work that went away"
@@ -55,6 +56,8 @@ _ROOFS = (
         ),
         change="move fewer bytes: fuse the kernel with its producer or consumer, or store its data "
         "in a narrower type; with 16 bytes a thread and streaming stores what is left is small",
+        when_busy="bring more bytes on their way at once: 16 bytes a thread and access, two to "
+        "four of them before the first is used, and blocks enough to fill every multiprocessor",
         metric="dram_bytes",
         factor=0.75,
         query="fusion memory bandwidth narrower type streaming stores",
@@ -174,6 +177,32 @@ _ROOFS = (
         query="special function unit polynomial exp2 ex2 emulation",
     ),
     _Roof(
+        bottleneck="compute",
+        signal="sm_reached",
+        because=(
+            "the multiprocessors' busiest unit is near its peak",
+            "which unit that is was not exported",
+        ),
+        change="capture the pipes as well (`ncu --set full`), then do fewer of the instructions "
+        "that the busiest one executes",
+        metric="time_us",
+        factor=0.85,
+        query="instruction throughput pipe utilisation",
+    ),
+    _Roof(
+        bottleneck="memory_bandwidth",
+        signal="memory_reached",
+        because=(
+            "the memory system's busiest unit is near its peak",
+            "which unit that is was not exported, or it is none that another row knows",
+        ),
+        change="capture the memory tables as well (`ncu --set full`), then move fewer bytes "
+        "through the unit that is busiest",
+        metric="time_us",
+        factor=0.85,
+        query="memory throughput hierarchy",
+    ),
+    _Roof(
         bottleneck="issue_slots",
         signal="issue_reached",
         because=("every scheduler issues nearly every cycle, and no pipe alone is full",),
@@ -187,34 +216,65 @@ _ROOFS = (
 
 
 def _rows(roof: _Roof) -> tuple[DeviceRule, DeviceRule]:
-    treatment = Treatment(
+    saturated = Treatment(
         change=roof.change,
-        expects=Movement(
-            metric=roof.metric, direction="down" if roof.factor < 1 else "up", factor=roof.factor
-        ),
+        expects=Movement(metric=roof.metric, direction="down", factor=roof.factor),
         validation=_FEWER,
         by_arch=roof.by_arch,
     )
-    saturated, busy = (
-        DeviceRule(
-            name=f"{roof.bottleneck}_{word}",
-            bottleneck=roof.bottleneck,
-            tier=tier,
-            conditions=(at_least(roof.signal, threshold, sure, _SOL), *roof.also),
-            because=roof.because,
-            others_are_weaker="no other unit is as busy, and stalls are warps in its queue",
-            treatment=treatment,
-            query=roof.query,
-            utilisation=roof.signal,
-        )
-        for word, tier, threshold, sure in (
-            ("saturated", 2, _SATURATED, _SURE),
-            ("busy", 4, _BUSY, _SURE),
-        )
+    fuller = Treatment(
+        change=roof.when_busy,
+        expects=Movement(metric="time_us", direction="down", factor=0.85),
+        validation="the unit's share of its peak rises as the time falls",
     )
-    return saturated, busy
+    return (
+        _row(roof, "saturated", 2, _SATURATED, saturated),
+        _row(roof, "busy", 4, _BUSY, fuller if roof.when_busy else saturated),
+    )
 
 
-ROOF_RULES: tuple[DeviceRule, ...] = tuple(row for roof in _ROOFS for row in _rows(roof))
+def _row(roof: _Roof, word: str, tier: int, threshold: float, treatment: Treatment) -> DeviceRule:
+    return DeviceRule(
+        name=f"{roof.bottleneck}_{word}",
+        bottleneck=roof.bottleneck,
+        tier=tier,
+        conditions=(at_least(roof.signal, threshold, _SURE, _SOL), *roof.also),
+        because=roof.because,
+        others_are_weaker="no other unit is as busy, and stalls are warps in its queue",
+        treatment=treatment,
+        query=roof.query,
+        utilisation=roof.signal,
+    )
+
+
+_SERVED = DeviceRule(
+    name="l2_served",
+    bottleneck="l2_bandwidth",
+    tier=4,
+    conditions=(
+        at_least("l2_hit_fraction", 0.8, 0.95, _HIT),
+        at_least("l2_fraction", 0.4, 0.6, "the path to L2 saturates before the counted units do"),
+        at_most("dram_fraction", 0.3, 0.1, _HIT),
+        at_least("stall_memory", 0.5, 0.8, "a third of the waiting shows; half is most of it"),
+        at_least("occupancy_fraction", 0.5, 0.7, "with fewer warps it is latency, not bandwidth"),
+    ),
+    because=(
+        "warps enough wait for data that L2 holds, and no unit but L2 is busy",
+        "what L1, shared memory or registers hold does not reach it",
+    ),
+    others_are_weaker="DRAM and pipes have time left, and more warps would queue for the same path",
+    treatment=Treatment(
+        change="keep what is read again on the multiprocessor: a larger tile in shared memory or "
+        "registers, so that every byte is asked of L2 once a block",
+        expects=Movement(metric="l2_fraction", direction="down", factor=0.8),
+        validation=_FEWER,
+    ),
+    query="l2 bandwidth tile reuse shared memory",
+)
+
+ROOF_RULES: tuple[DeviceRule, ...] = (
+    *(row for roof in _ROOFS for row in _rows(roof)),
+    _SERVED,
+)
 ROOF_SIGNALS: Mapping[str, str] = {roof.bottleneck: roof.signal for roof in _ROOFS}
 """How near the roof a class is."""

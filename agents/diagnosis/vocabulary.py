@@ -112,6 +112,8 @@ LABELS: Mapping[str, str] = {
 
 ROOFS: frozenset[str] = frozenset(
     {
+        "memory_bandwidth",
+        "compute",
         "dram_bandwidth",
         "l2_bandwidth",
         "l1_bandwidth",

@@ -1,13 +1,23 @@
 """Rules for warps that wait while no unit is busy: for what, and why no others can run. Data."""
 
-from agents.diagnosis.rules import DeviceRule, Treatment, at_least, at_most
+from agents.diagnosis.rules import Condition, DeviceRule, Treatment, at_least, at_most
 from agents.replies import Movement
 
 _SOL = "the tool's Speed Of Light rules: below 60 % no unit limits, from 80 % one does"
 _SHARE = "a third of the waiting is the least that one edit can show in the time"
-_LITTLE = "Little's law: some 40 KB a multiprocessor must be on their way to keep HBM busy"
+_LITTLE = "Little's law: HBM wants 20 to 40 KB a multiprocessor on their way, some 25 warps' loads"
 _WAVES = "a last wave a fifth empty costs a fifth of the time of so few waves"
 _FILL = "a block has one multiprocessor; those without a block do nothing"
+
+_FEW_WARPS = Condition(
+    signal="occupancy_bound",
+    op="<=",
+    threshold=0.4,
+    sure=0.15,
+    source=_LITTLE,
+    # Warps hide latency, not shares of what fits: 25 of 64, or of the 48 that these hold.
+    by_arch={"sm_86": 0.53, "sm_87": 0.53, "sm_89": 0.53, "sm_120": 0.53},
+)
 
 WAITING_RULES: tuple[DeviceRule, ...] = (
     DeviceRule(
@@ -127,7 +137,7 @@ WAITING_RULES: tuple[DeviceRule, ...] = (
         bottleneck="low_occupancy",
         tier=3,
         conditions=(
-            at_most("occupancy_bound", 0.4, 0.15, _LITTLE),
+            _FEW_WARPS,
             at_most("busiest", 0.6, 0.3, _SOL),
             at_most("issue_fraction", 0.6, 0.3, _SOL, is_needed=False),
         ),
@@ -239,5 +249,23 @@ WAITING_RULES: tuple[DeviceRule, ...] = (
             validation="issued instructions a cycle rise, and the time falls",
         ),
         query="instruction level parallelism independent accumulators",
+    ),
+    DeviceRule(
+        name="nothing_busy",
+        bottleneck="latency",
+        tier=6,
+        conditions=(
+            at_most("busiest", 0.5, 0.0, _SOL),
+            at_least("stalls_untold", 1.0, 2.0, "what warps wait for was not exported"),
+        ),
+        because=("no unit is busy, so warps wait; for what was not exported",),
+        others_are_weaker="memory and multiprocessors both have half of their time left",
+        treatment=Treatment(
+            change="capture what the warps wait for (`ncu --set full --import-source on`); until "
+            "then, have more independent work in flight: more warps, or more loads a thread",
+            expects=Movement(metric="time_us", direction="down", factor=0.85),
+            validation="the next digest names the reason for waiting",
+        ),
+        query="latency occupancy independent work",
     ),
 )

@@ -7,12 +7,12 @@ from agents.diagnosis.rules import DeviceRule, Treatment, at_least, at_most
 from agents.replies import Movement
 
 _SOL = "the tool's Speed Of Light rules: below 60 % no unit limits, from 80 % one does"
-_LAUNCH = "an empty kernel takes 1.2 to 2 us on A100 to B200; measured"
+_LAUNCH = "a kernel of one warp and one store took 1.7 us on an H200, as captured"
 _SECTORS = "CUDA C++ Best Practices, coalesced access: a sector is 32 bytes, all of it is moved"
 _BANKS = "CUDA C++ Programming Guide, shared memory: 32 banks, a pass for each address of a bank"
 _LOCAL = "CUDA C++ Programming Guide, local memory: it lies in DRAM behind L1 and L2"
 _WARP = "CUDA C++ Programming Guide, SIMT: a warp runs each side of a branch in turn"
-_ATOMIC = "an atomic unit takes one address a clock and slice; twice below that all else waits"
+_ATOMIC = "CUDA C++ Programming Guide, atomic functions: updates of one address are served in turn"
 _SHARE = "a third of the waiting is the least that one edit can show in the time"
 
 _MORE_REGISTERS = Treatment(
@@ -110,6 +110,28 @@ WASTE_RULES: tuple[DeviceRule, ...] = (
         query="local memory array unroll constant index",
     ),
     DeviceRule(
+        name="atomics",
+        bottleneck="atomics",
+        tier=1,
+        conditions=(
+            at_least("atomic_request_share", 0.15, 0.4, _ATOMIC),
+            at_least("stall_atomics", 0.33, 0.7, _SHARE, is_needed=False),
+            at_most("dram_fraction", 0.8, 0.6, _SOL, is_needed=False),
+        ),
+        because=(
+            "a large part of what goes to memory are atomics, which are served one by one",
+            "those that hit one address wait for one another, however many warps there are",
+        ),
+        others_are_weaker="waiting for memory is waiting for the atomics, not for the data",
+        treatment=Treatment(
+            change="reduce first: within the warp (__reduce_add_sync or shuffles), then within the "
+            "block in shared memory, and send one atomic a block",
+            expects=Movement(metric="atomic_request_share", direction="down", factor=0.2),
+            validation="atomic requests a block instead of a thread, and the time falls",
+        ),
+        query="atomics contention warp reduction privatisation",
+    ),
+    DeviceRule(
         name="bank_conflicts",
         bottleneck="shared_memory_bank_conflicts",
         tier=1,
@@ -177,28 +199,6 @@ WASTE_RULES: tuple[DeviceRule, ...] = (
             validation="threads an instruction near 32, fewer instructions executed",
         ),
         query="warp divergence branch uniform",
-    ),
-    DeviceRule(
-        name="atomics",
-        bottleneck="atomics",
-        tier=1,
-        conditions=(
-            at_least("atomic_request_share", 0.15, 0.4, _ATOMIC),
-            at_least("stall_atomics", 0.33, 0.7, _SHARE, is_needed=False),
-            at_most("dram_fraction", 0.8, 0.6, _SOL, is_needed=False),
-        ),
-        because=(
-            "a large part of what goes to memory are atomics, which are served one by one",
-            "those that hit one address wait for one another, however many warps there are",
-        ),
-        others_are_weaker="waiting for memory is waiting for the atomics, not for the data",
-        treatment=Treatment(
-            change="reduce first: within the warp (__reduce_add_sync or shuffles), then within the "
-            "block in shared memory, and send one atomic a block",
-            expects=Movement(metric="atomic_request_share", direction="down", factor=0.2),
-            validation="atomic requests a block instead of a thread, and the time falls",
-        ),
-        query="atomics contention warp reduction privatisation",
     ),
     DeviceRule(
         name="atomic_units",

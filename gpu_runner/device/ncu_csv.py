@@ -28,6 +28,7 @@ _DELIMITERS = ",;\t"
 _BEFORE_JUDGING = 64
 """Rows that are looked at before it is settled how the table writes fractions."""
 _MOST_PASSED = 3
+_TIME, _NANO = "gpu__time_duration", 1e-9
 _MOST_SAID = 300
 
 
@@ -83,15 +84,19 @@ def parse_raw(lines: Iterable[str]) -> tuple[ProfiledLaunch, ...]:
     passed: list[str] = []
     found: list[ProfiledLaunch] = []
     long: dict[tuple[str, str], _Long] = {}
+    has_header = False
     for table in _tables(lines, passed):
+        has_header = True
         if table.is_long:
             _collect(table, long)
         else:
             found += _wide(table)
     found += [launch for one in long.values() if (launch := one.launch()) is not None]
     if not found:
-        said = " ".join(line.strip() for line in passed)[-_MOST_SAID:]
-        raise CaptureUnreadable(f"no launch was profiled; the tool said: {said or 'nothing'}")
+        words = " ".join(line.strip() for line in passed)[-_MOST_SAID:]
+        said = "".join(letter if letter.isprintable() else " " for letter in words).strip()
+        cut = ", or the table was cut short: it has no whole row" if has_header else ""
+        raise CaptureUnreadable(f"no launch was profiled{cut}; the tool said: {said or 'nothing'}")
     return tuple(found)
 
 
@@ -206,9 +211,14 @@ def _wide(table: _Table) -> Iterator[ProfiledLaunch]:
         for name, unit, cell in zip(names, table.units, row, strict=True):
             value = number(_alone(cell), mark)
             if value is not None:
-                readings[name] = value * scale_of(unit)
+                readings[name] = value * _scale(name, unit)
         words = {name: row[names.index(name)] for name in _WORDS if name in names}
         yield ProfiledLaunch(index=int(index), kernel=row[kernel], readings=readings, words=words)
+
+
+def _scale(metric: str, unit: str) -> float:
+    """Return the scale of a metric's unit; a time that has lost its unit is in nanoseconds."""
+    return _NANO if not unit and metric.startswith(_TIME) else scale_of(unit)
 
 
 def _alone(cell: str) -> str:
@@ -234,7 +244,7 @@ class _Long:
         for metric, unit, cell in self.cells:
             value = number(_alone(cell), self.mark)
             if value is not None:
-                readings.setdefault(metric, value * scale_of(unit))
+                readings.setdefault(metric, value * _scale(metric, unit))
         return ProfiledLaunch(
             index=int(index), kernel=self.kernel, readings=readings, words=self.words
         )

@@ -168,7 +168,7 @@ def _tail(waves: float | None) -> float | None:
 
 
 def _arch(launch: ProfiledLaunch) -> str:
-    major, _, minor = launch.words.get("CC", "").strip().partition(".")
+    major, _, minor = launch.words.get("CC", "").strip().replace(",", ".").partition(".")
     if major.isdigit() and minor.isdigit():
         return f"sm_{major}{minor}"
     parts = [launch.first(f"device__attribute_compute_capability_{p}") for p in ("major", "minor")]

@@ -24,6 +24,7 @@ FRACTIONS = {
     "l2_fraction": peak("lts__throughput"),
     "l1_fraction": peak("l1tex__throughput"),
     "sm_fraction": peak("sm__throughput"),
+    "memory_fraction": peak("gpu__compute_memory_throughput"),
     "occupancy_fraction": (f"sm__warps_active.avg.{ACTIVE}", f"sm__warps_active.sum.{ACTIVE}"),
     "occupancy_bound": ("sm__maximum_warps_per_active_cycle_pct",),
     "issue_fraction": (
@@ -44,7 +45,7 @@ FRACTIONS = {
 """Field of the facts to the metrics that give it, per cent."""
 
 PIPES = {
-    "fma": ("fma",),
+    "fma": ("fma", "fmaheavy"),
     "alu": ("alu",),
     "fp64": ("fp64", "fp64_op_fp64"),
     "tensor": (
@@ -61,7 +62,7 @@ PIPES = {
     "tex": ("tex",),
     "fp16": ("fp16", "fma_type_fp16"),
 }
-"""Pipe to the tool's names for it; the busiest counts."""
+"""Pipe to the tool's names for it; the busiest counts. Integer products use half of `fma` only."""
 PIPE_FORMS = ("sm__pipe_{}_cycles_active", "sm__inst_executed_pipe_{}")
 TENSOR_KINDS = ("hmma", "gmma", "imma", "dmma", "bmma", "utcmma")
 
@@ -69,6 +70,8 @@ STALL_FAMILIES = (
     ("smsp__average_warps_issue_stalled_", "_per_issue_active.ratio"),
     ("smsp__average_warp_latency_issue_stalled_", ".ratio"),
     ("smsp__warp_issue_stalled_", "_per_warp_active.pct"),
+    ("smsp__warp_issue_stalled_", ".sum"),
+    ("smsp__warps_issue_stalled_", ".sum"),
     ("smsp__pcsamp_warps_issue_stalled_", ""),
 )
 """All count warps by what they wait for: an issue, an instruction, a cycle, a sample."""

@@ -14,7 +14,7 @@ from agents.diagnosis.vocabulary import LABELS
 from agents.replies import Movement
 from gpu_runner.facts import KernelFacts
 from gpu_runner.message import digest_of
-from gpu_runner.report import differences
+from gpu_runner.report import differences, symbol_of
 from graph.digest.model import (
     Against,
     Alternative,
@@ -42,7 +42,7 @@ def chosen(kernels: Sequence[KernelFacts], name: str | None) -> KernelFacts:
 
     Args:
         kernels: of a report, those that take most time first.
-        name: the whole name, a pattern with `*`, or a part of it.
+        name: the whole name with parameter types or without, a pattern with `*`, or a part of it.
 
     Raises:
         KernelNotFound: the report has no such kernel; the message names those it has.
@@ -50,7 +50,7 @@ def chosen(kernels: Sequence[KernelFacts], name: str | None) -> KernelFacts:
     if name is None:
         return kernels[0]
     for matches in (
-        [one for one in kernels if one.kernel == name],
+        [one for one in kernels if one.kernel in {name, symbol_of(name)}],
         [one for one in kernels if fnmatchcase(one.kernel, name)],
         [one for one in kernels if name.lower() in one.kernel.lower()],
     ):

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from graph.digest.model import Digest
 
 _MOST_HOT = 5
-_CHARACTERS_A_TOKEN = 3.5
-"""Of numbers and metric names; prose has more characters a token, so this errs on the safe side."""
+_CHARACTERS_A_TOKEN = 3.0
+"""Of numbers, metric names and machine code; prose has more, so this errs on the safe side."""
 MODEL_TOKENS = 2000
 
 

@@ -29,6 +29,7 @@ from tests.agents.builders import (
     make_review,
     make_view,
 )
+from tests.agents.diagnosis.kernels import make_kernel
 from tests.agents.model_server import ModelServer, model_server
 from tests.builders import make_candidate
 
@@ -223,6 +224,29 @@ async def test_the_digest_is_asked_with_the_facts(server):
     assert await team_of(server).digest(context) == reply
     assert '"spills": 77' in sent(server)
     assert "the edit before" in sent(server)
+    assert "table of rules" not in sent(server)
+
+
+async def test_the_digest_of_a_gpu_is_asked_with_what_the_rules_say(server):
+    reply = Digest(
+        bottleneck="barrier_synchronisation",
+        confidence=0.5,
+        evidence=("e",),
+        inference=("i",),
+        next_edit=make_edit(),
+        rule="barriers",
+    )
+    server.say(reply.model_dump_json())
+    waiting = make_kernel(stalls={"barrier": 0.8, "wait": 0.2}, occupancy_bound=None)
+    context = DigestContext(
+        view=make_view(),
+        candidate=make_candidate(),
+        attempt=make_past(),
+        facts=Facts(tier="gpu", kernels=(waiting,)),
+    )
+    digest = await team_of(server).digest(context)
+    assert digest == reply.model_copy(update={"rule": ""})
+    assert "barrier_synchronisation (0.95): stall_sync 0.8 >= 0.3" in sent(server)
 
 
 async def test_the_other_model_reviews_and_cannot_invent_evidence(server):

@@ -111,7 +111,16 @@ def test_every_command_has_help_and_json():
     commands = {
         command.callback.__name__ for command in cli.app.registered_commands if command.callback
     }
-    assert commands == {"run", "resume", "status", "report", "targets", "evaluate", "doctor"}
+    assert commands == {
+        "run",
+        "resume",
+        "status",
+        "report",
+        "targets",
+        "evaluate",
+        "doctor",
+        "digest",
+    }
     for command in commands:
         shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
         assert shown.exit_code == 0

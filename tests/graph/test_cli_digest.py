@@ -61,7 +61,7 @@ def test_markdown_and_the_short_form_go_to_standard_output():
     assert "## Next Concrete Edit" in run(RAW, "--markdown").stdout
     short = run(RAW, "--for-model", "--kernel", "spills").stdout
     assert "Full digest" in short
-    assert len(short) <= 7001
+    assert len(short) <= 6001
 
 
 def test_html_is_one_file_that_is_named(tmp_path):

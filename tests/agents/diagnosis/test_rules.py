@@ -124,6 +124,7 @@ def test_conditions_ask_for_signals_that_exist():
 def _every_signal() -> set[str]:
     kernels = [
         *known().values(),
+        make_kernel(stalls={}, memory_fraction=0.5),
         make_kernel(
             spill_bytes=3,
             required_bytes=1.0,

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.contexts import DigestContext
+from agents.diagnosis.vocabulary import coarse
 from agents.playbook import Playbook
 from agents.playbook.catalogue import render
-from agents.playbook.device_diagnosis import DEVICE_RULES, NEAR_ROOF
+from agents.playbook.device_diagnosis import DEVICE_RULES, NEAR_ROOF, diagnose_device
 from agents.playbook.diagnosis import RULES, diagnose
 from gpu_runner.candidate import Language
 from gpu_runner.facts import Facts, KernelFacts
@@ -142,3 +143,71 @@ async def test_the_digest_of_a_gpu_profile_turns_one_parameter_of_the_recipe():
     assert digest.bottleneck == "spills"
     assert (digest.next_edit.path, digest.next_edit.recipe) == ("kernel.cu", "registers")
     assert digest.next_edit.parameters == {**spilling, "keep": "packed"}
+
+
+COUNTED = {
+    "shared_memory_bank_conflicts": make_kernel(
+        l1_fraction=0.9, shared_fraction=0.88, shared_conflict_share=0.75
+    ),
+    "low_occupancy": make_kernel(
+        dram_fraction=0.2, occupancy_bound=0.1, occupancy_limiters=("registers",)
+    ),
+    "barrier_synchronisation": make_kernel(dram_fraction=0.2, stalls={"barrier": 0.8, "wait": 0.2}),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counters_speak_before_the_roofline(name):
+    found = diagnose_device(facts_of(COUNTED[name]), make_view())
+    assert found.rule.bottleneck == name
+    assert found.rule.name
+    assert all("row_in_block_x4" in text for text in found.evidence)
+
+
+def test_near_the_roof_counters_do_not_matter():
+    facts = facts_of(COUNTED["low_occupancy"], fraction_reached=0.95)
+    assert diagnose_device(facts, make_view()).rule.bottleneck == "near_roof"
+
+
+def test_the_slowest_kernel_speaks():
+    slow = COUNTED["low_occupancy"].model_copy(update={"time_us": 50.0})
+    facts = facts_of(make_kernel(time_us=5.5), slow)
+    assert diagnose_device(facts, make_view()).rule.bottleneck == "low_occupancy"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        facts_of(make_kernel(source="arithmetic", occupancy_bound=0.1)),
+        facts_of(make_kernel(dram_fraction=None, sm_fraction=None, occupancy_fraction=None)),
+        facts_of(),
+    ],
+)
+def test_without_counters_that_tell_the_roofline_does(facts):
+    assert diagnose_device(facts, make_view()).rule.bottleneck == "memory_bandwidth"
+
+
+@pytest.mark.parametrize("name", COUNTED)
+async def test_a_fine_class_leads_to_what_treats_its_coarse_one(name):
+    recipe = recipe_named("softmax", "registers")
+    view = make_view(
+        problem=target_of("softmax").problem,
+        tier="gpu",
+        arch="sm_90a",
+        isa=(),
+        languages=(Language.CUDA,),
+    )
+    context = DigestContext(
+        view=view,
+        candidate=render(recipe, match_of("softmax"), recipe.defaults()),
+        attempt=make_past(0, recipe="registers", parameters=recipe.defaults()),
+        facts=facts_of(COUNTED[name]),
+    )
+    digest = await Playbook().digest(context)
+    assert digest.bottleneck == name
+    assert digest.rule
+    assert digest.next_edit.recipe
+    assert {"softmax", "cuda", "sm_90"} <= set(digest.query.split())
+    edits = [choice.answers for choice in recipe.choices]
+    treats = {word for answers in edits for word in answers} | set(recipe.answers)
+    assert coarse(name) in treats | {"latency"}

@@ -1,5 +1,6 @@
 """Long tables: by metric name, by the details page's labels, in other locales and encodings."""
 
+import csv
 import re
 
 import pytest
@@ -148,3 +149,28 @@ def test_a_row_cut_within_a_quoted_cell_is_no_launch():
 )
 def test_a_symbol_keeps_the_brackets_of_its_own_name(name, symbol):
     assert symbol_of(name) == symbol
+
+
+def test_a_time_without_its_unit_is_in_nanoseconds():
+    (wide,) = parse_raw(["ID,Kernel Name,gpu__time_duration.sum", "0,k,850000"])
+    (long,) = parse_raw(rows("0,1,k,S,gpu__time_duration.sum,,850000"))
+    assert wide.readings["gpu__time_duration.sum"] == pytest.approx(850e-6)
+    assert long.readings["gpu__time_duration.sum"] == pytest.approx(850e-6)
+
+
+def test_a_whole_capture_with_decimal_commas_has_the_same_facts():
+    german = []
+    for line in WIDE.splitlines():
+        cells = next(iter(csv.reader([line])))
+        trade = str.maketrans(",.", ".,")
+        changed = [c.translate(trade) if re.fullmatch(r"-?[\d.,]+", c) else c for c in cells]
+        german.append(",".join(f'"{cell}"' for cell in changed))
+    there = [kernel_facts(one, workload="") for one in parse_raw(german)]
+    assert there == [kernel_facts(one, workload="") for one in parse_raw(WIDE.splitlines())]
+
+
+def test_a_table_without_a_whole_row_may_have_been_cut_short():
+    with pytest.raises(CaptureUnreadable, match="cut short: it has no whole row"):
+        parse_raw(WIDE.splitlines()[:2])
+    with pytest.raises(CaptureUnreadable, match=r"profiled; the tool said: a b$"):
+        parse_raw(["a\x00b"])

@@ -147,6 +147,17 @@ def test_kernels_without_times_have_no_share():
     assert found.hotspots == ()
 
 
+def test_one_kernel_must_move_what_the_call_must():
+    problem = make_problem()
+    load = make_workload(name="large")
+    timed = {"large": replayed(9.0)}
+    (alone,) = assemble(problem, [load], timed, make_facts(), (kernel("k"),)).kernels
+    assert alone.workload == "large"
+    assert alone.required_bytes == problem.required_bytes(load)
+    two = assemble(problem, [load], timed, make_facts(), (kernel("k"), kernel("j"))).kernels
+    assert [one.required_bytes for one in two] == [None, None]
+
+
 def test_without_counters_there_is_arithmetic(tmp_path):
     launch = ConcreteLaunch(
         kernel="reduce",

@@ -19,6 +19,7 @@ THREE = (
     [
         (None, "gemm_a"),
         ("gemm_b", "gemm_b"),
+        ("gemm_b(const float *, int)", "gemm_b"),
         ("gemm*", "gemm_a"),
         ("*_b", "gemm_b"),
         ("softmax", "Softmax"),

@@ -60,14 +60,14 @@ def test_markdown_explains_a_loss():
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_model_is_given_at_most_two_thousand_tokens_and_always_the_edit(name):
     text = for_model(digest_of(name))
-    assert len(text) <= 2000 * 3.5 + 1
+    assert len(text) <= 2000 * 3 + 1
     assert "## Next Concrete Edit" in text
     assert digest_of(name).digest_id in text
 
 
 def test_what_does_not_fit_is_left_out_from_the_middle():
     text = for_model(digest_of("dram_stream"), most_tokens=500)
-    assert len(text) <= 500 * 3.5 + 1
+    assert len(text) <= 500 * 3 + 1
     assert "## Headline" in text
     assert "## Next Concrete Edit" in text
     assert "## Environment" not in text
