@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.diagnosis.vocabulary import Bottleneck
 from agents.playbook.catalogue import Recipe, notes_of, recipes_of, render
 from agents.playbook.device_families import detect_on_device
 from gpu_runner.candidate import Candidate, Language, LaunchPlan, TensorMap, Value
