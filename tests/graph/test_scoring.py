@@ -148,6 +148,16 @@ def test_a_time_is_scored_by_the_bench_alone(tmp_path, speedup, outcome, factor)
     assert found.factor == pytest.approx(factor)
 
 
+def test_pairs_of_a_bench_tell_more_of_a_time_than_two_profiles(tmp_path):
+    workshop = Workshop(tmp_path)
+    foresee(workshop, expected=Movement(metric="time_us", direction="down", factor=0.8))
+    lane = measured(workshop, speedup=1.3)
+    foretold = prediction_at_hand(workshop.services, state_of(workshop, lane))
+    assert foretold is not None
+    score_prediction(workshop.services, foretold, lane, facts(time_us=900.0))
+    assert [one.outcome for one in scored(workshop)] == ["hit"]
+
+
 def test_a_time_against_another_parent_is_not_comparable(tmp_path):
     workshop = Workshop(tmp_path)
     foresee(workshop, expected=Movement(metric="time_us", direction="down", factor=0.8))
