@@ -90,12 +90,12 @@ def score_prediction(
     """
     lane = foretold.lanes[0]
     expected = foretold.digest.next_edit.expected
-    speedup = lane.speedup if lane.parent == foretold.profiled and lane.speedup else None
-    if profiled is not None and after is not None and profiled.attempt_id in foretold.followers:
+    speedup = _speedup(services, foretold.profiled, lane)
+    if expected.metric in _TIMES and speedup is not None:
+        result = _by_bench(foretold, speedup)  # in pairs; a profile's time is of a few calls
+    elif profiled is not None and after is not None and profiled.attempt_id in foretold.followers:
         lane = profiled
         result = score(expected, foretold.before, after, rule=foretold.rule, speedup=speedup)
-    elif expected.metric in _TIMES and speedup is not None:
-        result = _by_bench(foretold, speedup)
     else:
         return  # a later round may profile an attempt that made the edit
     services.tell(
@@ -106,6 +106,19 @@ def score_prediction(
             score=result,
         )
     )
+
+
+def _speedup(services: Services, profiled: str, lane: Lane) -> float | None:
+    """Return how much faster a lane is than the profiled attempt, where one rival tells of both."""
+    if not lane.speedup:
+        return None
+    if lane.parent == profiled:
+        return lane.speedup
+    before = next((a for a in services.files.attempts() if a.attempt_id == profiled), None)
+    rival = lane.parent or services.target.baselines[0].name
+    if before is None or before.feedback is None or before.feedback.against != rival:
+        return None
+    return lane.speedup / before.feedback.overall.speedup
 
 
 def _by_bench(foretold: Foretold, speedup: float) -> Score:

@@ -14,7 +14,13 @@ SAME = 0.02
 """Within this much of the incumbent an edit had no effect on the time."""
 SURPRISE = 1.5
 """So much faster than the incumbent, without a claim, asks for an explanation."""
-_ASKED = re.compile(r"\bprofil|\bncu\b|\bcounters?\b", re.IGNORECASE)
+_ASKED = re.compile(
+    r"\b(?:re-?)?profile (?:it|this|that|them|the|again|first|a\d{4})\b"
+    r"|\b(?:needs?|wants?|ask for|take|get) (?:a|another|a new) profile\b"
+    r"|\b(?:run|use) ncu\b",
+    re.IGNORECASE,
+)
+"""A request, not a mention: advice speaks of the profiler all the time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,12 +82,14 @@ def score(
         before: the profile it was made from.
         after: that of the attempt that made the edit.
         rule: under whose name it is kept.
-        speedup: how much faster the attempt was than the one that was profiled, where measured.
+        speedup: how much faster the attempt was than the one that was profiled, where a bench
+            measured it; by the profiles' own times otherwise.
     """
+    signals = facts_signals(before), facts_signals(after)
     if prediction.metric == "speedup":
-        old, new = (None, None) if speedup is None else (1.0, speedup)
+        faster = _faster(*(one.get("time_us") for one in signals)) if speedup is None else speedup
+        old, new = (None, None) if faster is None else (1.0, faster)
     else:
-        signals = facts_signals(before), facts_signals(after)
         old, new = (one.get(prediction.metric) for one in signals)
     return Score(
         rule=rule,
@@ -98,6 +100,10 @@ def score(
         expected_factor=prediction.factor,
         factor=new / old if old and new is not None else None,
     )
+
+
+def _faster(before_us: float | None, after_us: float | None) -> float | None:
+    return before_us / after_us if before_us and after_us else None
 
 
 def tally(scores: Iterable[Score]) -> tuple[Tally, ...]:

@@ -6,7 +6,7 @@ import math
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from graph.digest.model import Digest
+from graph.digest.model import Digest, listed
 from graph.report.svg import element, figure, line, text
 
 _WIDTH, _HEIGHT = 640.0, 260.0
@@ -18,7 +18,10 @@ _LABEL = 190.0
 def html(digest: Digest) -> str:
     """Return the page."""
     return _template().render(
-        digest=digest, roofline=roofline_figure(digest), stalls=stall_figure(digest)
+        digest=digest,
+        kernels=listed(digest),
+        roofline=roofline_figure(digest),
+        stalls=stall_figure(digest),
     )
 
 

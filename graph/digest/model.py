@@ -126,3 +126,12 @@ class Digest(Message):
     against: Against | None
     kernels: tuple[KernelLine, ...]
     facts: KernelFacts
+
+
+MOST_LISTED = 30
+
+
+def listed(digest: Digest) -> tuple[KernelLine, ...]:
+    """Return the kernels that are shown of a report with very many: the longest, and the chosen."""
+    first = digest.kernels[:MOST_LISTED]
+    return (*first, *(line for line in digest.kernels[MOST_LISTED:] if line.is_chosen))

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from graph.digest.model import Digest
+from graph.digest.model import Digest, listed
 
 _BAR = 24
 _MOST_SPOTS = 4
@@ -44,7 +44,7 @@ def _kernels(digest: Digest) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("class")
     table.add_column("confidence", justify="right")
-    for line in digest.kernels:
+    for line in listed(digest):
         table.add_row(
             ">" if line.is_chosen else "",
             escape(line.kernel),
@@ -54,6 +54,9 @@ def _kernels(digest: Digest) -> Table:
             line.bottleneck,
             f"{line.confidence:.2f}",
         )
+    rest = len(digest.kernels) - len(listed(digest))
+    if rest:
+        table.caption = f"and {rest} more that take less time; --json lists them all"
     return table
 
 

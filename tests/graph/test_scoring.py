@@ -13,7 +13,13 @@ from graph.report.evidence import gather
 from graph.scoring import makes, prediction_at_hand, score_prediction
 from graph.status import status_of
 from tests.agents.diagnosis.kernels import make_kernel
-from tests.graph.builders import make_digest, make_draft, make_record
+from tests.graph.builders import (
+    make_attempt,
+    make_decision,
+    make_digest,
+    make_draft,
+    make_record,
+)
 from tests.graph.nodes.workshop import Workshop
 
 MOVES = Movement(metric="sector_use", direction="up", factor=2.0)
@@ -142,6 +148,16 @@ def test_a_time_is_scored_by_the_bench_alone(tmp_path, speedup, outcome, factor)
     assert found.factor == pytest.approx(factor)
 
 
+def test_pairs_of_a_bench_tell_more_of_a_time_than_two_profiles(tmp_path):
+    workshop = Workshop(tmp_path)
+    foresee(workshop, expected=Movement(metric="time_us", direction="down", factor=0.8))
+    lane = measured(workshop, speedup=1.3)
+    foretold = prediction_at_hand(workshop.services, state_of(workshop, lane))
+    assert foretold is not None
+    score_prediction(workshop.services, foretold, lane, facts(time_us=900.0))
+    assert [one.outcome for one in scored(workshop)] == ["hit"]
+
+
 def test_a_time_against_another_parent_is_not_comparable(tmp_path):
     workshop = Workshop(tmp_path)
     foresee(workshop, expected=Movement(metric="time_us", direction="down", factor=0.8))
@@ -150,6 +166,21 @@ def test_a_time_against_another_parent_is_not_comparable(tmp_path):
     assert foretold is not None
     score_prediction(workshop.services, foretold, None, None)
     assert scored(workshop) == []
+
+
+@pytest.mark.parametrize(("against", "outcome"), [("torch eager", "hit"), ("another", None)])
+def test_before_a_promotion_the_baseline_tells_of_both(tmp_path, against, outcome):
+    workshop = Workshop(tmp_path)
+    foresee(workshop, expected=Movement(metric="time_us", direction="down", factor=0.5))
+    name = workshop.services.target.baselines[0].name if outcome else against
+    workshop.files.append_attempt(
+        make_attempt(7, feedback=make_decision(0.5, against=name, basis="feedback"))
+    )
+    lane = measured(workshop, parent="", speedup=1.0)
+    foretold = prediction_at_hand(workshop.services, state_of(workshop, lane))
+    assert foretold is not None
+    score_prediction(workshop.services, foretold, None, None)
+    assert [one.outcome for one in scored(workshop)] == ([outcome] if outcome else [])
 
 
 def test_a_rule_that_was_scored_before_is_known_as_such(workshop):

@@ -67,7 +67,14 @@ def test_a_speedup_comes_from_the_bench():
     wanted = expects("speedup", factor=1.2)
     assert score(wanted, facts(), facts(), speedup=1.15).outcome == "hit"
     assert score(wanted, facts(), facts(), speedup=0.9).outcome == "opposite"
-    assert score(wanted, facts(), facts()).outcome == "unmeasured"
+    assert score(wanted, facts(time_us=None), facts()).outcome == "unmeasured"
+
+
+def test_without_a_bench_a_speedup_comes_from_the_profiles_times():
+    wanted = expects("speedup", factor=1.2)
+    found = score(wanted, facts(time_us=120.0), facts(time_us=100.0))
+    assert (found.outcome, found.before) == ("hit", 1.0)
+    assert found.after == pytest.approx(1.2)
 
 
 def test_outcomes_are_kept_by_rule():

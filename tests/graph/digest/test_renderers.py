@@ -127,6 +127,17 @@ def test_the_terminal_shows_the_kernels_the_class_and_the_edit():
     assert "lg_throttle" in text
 
 
+def test_of_very_many_kernels_the_longest_and_the_chosen_are_listed():
+    kernels = [make_kernel(kernel=f"k{n:03}", time_us=500.0 - n) for n in range(100)]
+    digest = build(kernels, report="r", kernel="k077")
+    assert len(digest.kernels) == 100
+    for text in (printed(digest), html(digest)):
+        assert "k029" in text
+        assert "k077" in text
+        assert "k030" not in text
+        assert "69 more that take less time" in text
+
+
 def test_one_kernel_needs_no_table_of_kernels():
     assert "launches" not in printed(build((make_kernel(),), report="r"))
 
