@@ -271,7 +271,7 @@ def _from_archive(source: Path, report: Report) -> Generator[_Bundle, None, None
             while len(bundles) > _MOST_OPEN or _held(bundles) > _MOST_OPEN_BYTES:
                 yield bundles.popitem(last=False)[1]
     except SourceError as error:
-        report.stopped = str(error)
+        report.stop(str(error))
         return  # what is open may lack files that were to come
     yield from bundles.values()
 

@@ -264,7 +264,7 @@ def test_an_archive_that_breaks_off_keeps_what_came_before(truth, folder):
     path.write_bytes(path.read_bytes()[:-200])
     report = read(truth, path)
     assert "b.tar.zst" in report.stopped
-    assert (report.problems, report.missing) == ([], [])
+    assert (report.problems, report.missing) == ([report.stopped], [])
     assert report.changed == truth.counts().pulls
 
 
