@@ -177,12 +177,13 @@ def _by_index(
         blocks = part.candidates(match, most + 1)
     if len(blocks) > most or not (is_anchored(matchers, is_all=is_all) or len(blocks) < most):
         return None
-    wanted = {
-        number
-        for number in {part.block_pulls[block] for block in blocks}
-        if number not in dead and request.wants(part.pull(number))
-    }
-    blocks = [block for block in blocks if part.block_pulls[block] in wanted]
+    if dead or request.chooses_pulls:
+        wanted = {
+            number
+            for number in {part.block_pulls[block] for block in blocks}
+            if number not in dead and request.wants(part.pull(number))
+        }
+        blocks = [block for block in blocks if part.block_pulls[block] in wanted]
     ranges = runs(blocks, part.block_starts, part.block_pulls)
     try:
         finder = finder_of(matchers, is_all=is_all)

@@ -22,16 +22,16 @@ class Line:
 
     __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
 
-    def __init__(self, group: Group, offset: int, counter: NewLines) -> None:
+    def __init__(self, group: Group, offset: int, counter: NewLines | None) -> None:
         part, pull = group.part, group.pull
         begin, end, before = part.line_at(offset)
-        file = part.file_at(pull.id, before)
+        file = part.file_at(pull.id, before) if counter else None
         self.key = pull.key
         self.repo = pull.repo
         self.number = pull.number
         self.diff_line = before - pull.first_line + 1
         self.path = file.path if file else ""
-        self.new_line = counter.at(part, file, begin, before) if file else None
+        self.new_line = counter.at(part, file, begin, before) if counter and file else None
         self.text = part.text[begin : min(end, begin + SHOWN_BYTES)].decode(errors="replace")
         self.licence = (file.licence if file else "") or pull.licence
 
@@ -108,8 +108,17 @@ def _ranges(header: bytes) -> tuple[bool, int, int] | None:
     return words[1].endswith(b",0"), int(start), int(start) + int(count or b"1") - 1
 
 
-def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> Iterator[Line]:
-    """Yield the lines to show: all, or a share of each repository and pull, in order."""
+def shown(
+    groups: Sequence[Group], limit: int, per_repo: int | None = None, *, has_files: bool = True
+) -> Iterator[Line]:
+    """Yield the lines to show: all, or a share of each repository and pull, in order.
+
+    Args:
+        groups: in order of repository.
+        limit: most lines.
+        per_repo: most lines of a repository.
+        has_files: say of each line what its file says: path, line and licence.
+    """
     by_repo: dict[str, list[Group]] = {}
     for group in groups:
         by_repo.setdefault(group.pull.repo, []).append(group)
@@ -117,7 +126,9 @@ def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> I
     most = sizes if per_repo is None else [min(size, per_repo) for size in sizes]
     for own, share in zip(by_repo.values(), fair_shares(most, limit), strict=True):
         for group, count in zip(own, fair_shares([len(g.hits) for g in own], share), strict=True):
-            counter = NewLines()
+            if not count:
+                continue
+            counter = NewLines() if has_files else None
             for offset in group.offsets(count):
                 yield Line(group, offset, counter)
 

@@ -210,10 +210,8 @@ class Part:
         """Return where the line begins that so many lines lie before."""
         block = bisect_right(self.block_lines, line) - 1
         start, end = self.block_starts[block], self.block_starts[block + 1]
-        text, at = self.text[start:end], 0
-        for _ in range(line - self.block_lines[block]):
-            at = text.find(b"\n", at) + 1
-        return start + at
+        before = line - self.block_lines[block]
+        return start + sum(map(len, self.text[start:end].split(b"\n", before)[:before])) + before
 
     def line_at(self, offset: int) -> tuple[int, int, int]:
         """Return where the line at an offset begins and ends, and how many lines lie before it."""
