@@ -84,6 +84,8 @@ def ingest(
         names = list(_folders(source, report))
         bundles = _from_folder(source, names)
         total = len(names)
+        if not names:
+            report.problems.append(f"no bundle in {source}: none of {', '.join(_FILES)} below it")
     elif source.is_file() and is_archive(source):
         bundles = _from_archive(source, report)
     else:
