@@ -38,6 +38,7 @@ class Pull:
         "licence",
         "merged_at",
         "number",
+        "place",
         "repo",
         "tags",
     )
@@ -48,6 +49,8 @@ class Pull:
         self.has_diff: bool = bool(row[7])
         self.first_line: int = row[8]
         """Lines of the part's text before it."""
+        self.place = (self.repo, self.number)
+        """Where answers have it in order; made once, for thousands are sorted."""
 
 
 class File:
