@@ -10,7 +10,7 @@ from typing import Literal
 
 from knowledge_store.pulls import Chunk, DiffFile, PullRequest
 
-VERSION = 1
+VERSION = 2
 Withheld = Literal["", "title", "body"]
 """A field that is left out; empty where nothing is."""
 
@@ -35,13 +35,21 @@ class Card:
     headings: tuple[str, ...]
     labels: tuple[str, ...]
 
-    def text(self, withheld: Withheld = "") -> str:
-        """Return the fields in one text, without the one that is withheld."""
+    def prose(self, withheld: Withheld = "") -> str:
+        """Return what the author wrote, the title twice, without the field that is withheld."""
         title = "" if withheld == "title" else self.title
         body = "" if withheld == "body" else self.body
         if withheld == "title":
             body = without_title(body, self.title)
-        return "\n".join((title, body, *self.labels, *self.paths, *self.headings))
+        # A title says in ten words what a body says in hundreds.
+        return "\n".join((title, title, body, *self.labels))
+
+    def text(self, withheld: Withheld = "") -> str:
+        """Return all fields in one text, without the one that is withheld."""
+        written = self.prose(withheld)
+        if withheld != "title":
+            written = written.removeprefix(f"{self.title}\n")
+        return "\n".join((written, *self.paths, *self.headings))
 
 
 def card_of(pull: PullRequest, files: tuple[DiffFile, ...], chunks: tuple[Chunk, ...]) -> Card:

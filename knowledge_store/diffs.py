@@ -113,6 +113,8 @@ class _Parser:
         """Read everything."""
         while self.at < len(self.lines):
             self._step()
+        if self.lines and not self.sections:
+            self.problems.append("line 1: no file of a diff in all of it")
         files = tuple(self._file(index, section) for index, section in enumerate(self.sections))
         return Parsed(
             lines=self.lines,

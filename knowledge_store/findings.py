@@ -31,7 +31,7 @@ class Reason(_Noun):
     """Why a pull request came."""
 
     ranker: str
-    """`diff`, `card`, `card vector`, `chunk vector`, or `lines`."""
+    """`diff`, `card`, `prose`, `card vector`, `chunk vector`, or `lines`."""
     place: Annotated[int, Field(ge=1)]
     """What that ranker gave it."""
     detail: str = ""

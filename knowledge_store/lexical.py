@@ -1,4 +1,8 @@
-"""Ranking by words: BM25 over the chunks of every diff, and over one card a pull request.
+"""Ranking by words: BM25 over the chunks of every diff, over cards, and over what authors wrote.
+
+A card has paths and functions beside title and body; prose has these two alone. Neighbours of a
+question count more where they are neighbours in a card or in prose (a sequential dependence
+model); in chunks of code that costs ten times as much and finds nothing more.
 
 An index over the truth that can be thrown away. It remembers the truth's revision that it holds, so
 an update reads what changed since; a damaged or outdated index is made anew.
@@ -8,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,8 @@ _CHUNK_BITS = 16
 _DEEPEST = 600
 """Chunks looked at: many of a search's best belong to the same pull requests."""
 _EVERY = 50
+_PARTS = ("chunks", "cards", "prose")
+_PAIR_WEIGHT = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,16 @@ class WordRank:
     score: float
     chunk: int | None = None
     """Position of the best chunk among those of its pull request; None for a card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as the indices search it."""
+
+    terms: tuple[tuple[str, float], ...]
+    """Distinct, with their weights."""
+    pairs: tuple[tuple[str, str, float], ...] = ()
+    """Neighbours, with the weight of standing together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +63,7 @@ class LexicalReport:
 
 
 class Lexical:
-    """Both indices of one folder, opened for searching."""
+    """The indices of one folder, opened for searching."""
 
     def __init__(self, folder: Path) -> None:
         """Open what `update` wrote.
@@ -55,11 +72,11 @@ class Lexical:
             StoreError: an index is absent, damaged or of another version; `update` puts it right.
         """
         with locks.shared(_lock(folder)):
-            self._chunks = WordsIndex(folder / "chunks")
-            self._cards = WordsIndex(folder / "cards")
+            parts = [WordsIndex(folder / part) for part in _PARTS]
+        self._chunks, self._cards, self._prose = parts
         about = self._chunks.about
-        if self._cards.about != about or about.get("cards") != cards.VERSION:
-            raise StoreError(f"the two indices in {folder} are not of one making")
+        if any(one.about != about for one in parts) or about.get("cards") != cards.VERSION:
+            raise StoreError(f"the indices in {folder} are not of one making")
         self.revision = int(about["revision"])
         self.withheld: Withheld = about["withheld"]
         self._keys: list[str] = about["keys"]
@@ -79,13 +96,9 @@ class Lexical:
         """Return how many cards are indexed."""
         return self._cards.entries
 
-    def terms(self, question: str) -> tuple[str, ...]:
-        """Return the terms that a question is searched with."""
-        return analysed(tokens.question_words(question))
-
-    def by_chunks(self, terms: Iterable[str], limit: int, *, repo: str = "") -> list[WordRank]:
+    def by_chunks(self, question: Question, limit: int, *, repo: str = "") -> list[WordRank]:
         """Rank pull requests by the best of their chunks."""
-        found = self._chunks.search([(term, 1.0) for term in terms], _DEEPEST, repo=repo)
+        found = self._chunks.search(question.terms, _DEEPEST, repo=repo)
         best: dict[str, WordRank] = {}
         for one in found:
             key = self._keys[one.number >> _CHUNK_BITS]
@@ -94,10 +107,39 @@ class Lexical:
                 best[key] = WordRank(key, one.score, chunk)
         return list(best.values())[:limit]
 
-    def by_cards(self, terms: Iterable[str], limit: int, *, repo: str = "") -> list[WordRank]:
+    def by_cards(self, question: Question, limit: int, *, repo: str = "") -> list[WordRank]:
         """Rank pull requests by their cards."""
-        found = self._cards.search([(term, 1.0) for term in terms], limit, repo=repo)
+        return self._by_pull(self._cards, question, limit, repo)
+
+    def by_prose(self, question: Question, limit: int, *, repo: str = "") -> list[WordRank]:
+        """Rank pull requests by title and body alone."""
+        return self._by_pull(self._prose, question, limit, repo)
+
+    def _by_pull(
+        self, index: WordsIndex, question: Question, limit: int, repo: str
+    ) -> list[WordRank]:
+        found = index.search(question.terms, limit, pairs=question.pairs, repo=repo)
         return [WordRank(self._keys[one.number >> _CHUNK_BITS], one.score) for one in found]
+
+
+def question_of(text: str, aliases: Iterable[str] = ()) -> Question:
+    """Return the question that a text asks.
+
+    Args:
+        text: as it was asked.
+        aliases: other spellings of what it names. Together they weigh as much as one of its words:
+            a short question needs them, a sentence has words enough.
+    """
+    asked = analysed(tokens.words(text).split())
+    weights = dict.fromkeys(asked, 1.0)
+    others = dict.fromkeys(analysed(tokens.words(" ".join(aliases)).split()))
+    share = 1.0 / max(1, len(weights), len(others))
+    for term in others:
+        weights.setdefault(term, share)
+    neighbours = dict.fromkeys(pair for pair in pairwise(asked) if pair[0] != pair[1])
+    return Question(
+        tuple(weights.items()), tuple((first, second, _PAIR_WEIGHT) for first, second in neighbours)
+    )
 
 
 def update(
@@ -152,8 +194,8 @@ class _Change:
     numbers: dict[str, int]
     withheld: Withheld
 
-    def entries(self) -> Iterator[tuple[list[Entry], Entry]]:
-        """Yield chunks and card of each changed pull request."""
+    def entries(self) -> Iterator[tuple[list[Entry], Entry, Entry]]:
+        """Yield chunks, card and prose of each changed pull request."""
         for key in self.changed:
             pull = self.truth.pull(key)
             if pull is None:
@@ -161,13 +203,14 @@ class _Change:
             chunks = self.truth.chunks(key)
             title = "" if self.withheld == "title" else pull.title
             first = self.numbers[key] << _CHUNK_BITS
-            card = card_of(pull, self.truth.files(key), chunks).text(self.withheld)
+            card = card_of(pull, self.truth.files(key), chunks)
             yield (
                 [
                     Entry(key, first + place, pull.repo, indexed_text(chunk, title))
                     for place, chunk in enumerate(chunks[: 1 << _CHUNK_BITS])
                 ],
-                Entry(key, first, pull.repo, card),
+                Entry(key, first, pull.repo, card.text(self.withheld)),
+                Entry(key, first, pull.repo, card.prose(self.withheld)),
             )
 
 
@@ -181,16 +224,19 @@ def _write(
     stale = () if is_new else (*change.changed, *change.gone)
     fresh = folder.with_name(f"{folder.name}.new") if is_new else folder
     with nullcontext() if is_new else locks.exclusive(_lock(folder)):
-        chunks = WordsWriter(fresh / "chunks", is_new=is_new, without=stale)
-        one = WordsWriter(fresh / "cards", is_new=is_new, without=stale)
-        for done, (entries, card) in enumerate(change.entries(), start=1):
+        chunks, whole, prose = (
+            WordsWriter(fresh / part, is_new=is_new, without=stale, has_positions=part != "chunks")
+            for part in _PARTS
+        )
+        for done, (entries, card, written) in enumerate(change.entries(), start=1):
             for entry in entries:
                 chunks.add(entry)
-            one.add(card)
+            whole.add(card)
+            prose.add(written)
             if done % _EVERY == 0 or done == len(change.changed):
                 tell(done, len(change.changed))
-        chunks.finish(about)
-        one.finish(about)
+        for writer in (chunks, whole, prose):
+            writer.finish(about)
     if is_new:
         with locks.exclusive(_lock(folder)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,10 @@ second one finds nothing to do. One process builds at a time, and searching is n
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from knowledge_store.vectors import StoreInUse
 
 ABSENT = "\x01\x02 absent \x02\x01"
 """A text that no diff holds: searching for it opens an index and tells how much it holds."""
+_MANY = 500
+"""Changed pull requests from which a second process pays for its start."""
 Ingest = Callable[[Truth, Tell], Report]
 """A source, ready to be read into a truth."""
 
@@ -92,8 +96,15 @@ def build(
         for source in sources:
             staged("ingest", partial(_ingested, built, source, truth, tell))
         staged("derive", lambda: f"{truth.rederive(tell)} cut anew")
-        staged("exact", lambda: _exact(store, truth, tell))
-        staged("words", lambda: _words(places, truth, tell))
+        if sum(report.changed for report in built.sources) < _MANY:
+            staged("exact", lambda: _exact(store, truth, tell))
+            staged("words", lambda: _words(places, truth, tell))
+        else:
+            # Both read the truth alone, so with much to do they share two cores.
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as other:
+                exact = other.submit(_exact_alone, store)
+                staged("words", lambda: _words(places, truth, tell))
+                staged("exact", exact.result)
         staged("vectors", lambda: _vectors(places, truth, choice, (chunks_a_pull, server), tell))
     built.seconds = time.perf_counter() - started
     return built
@@ -155,6 +166,12 @@ def _exact(store: Path, truth: Truth, tell: Tell) -> str:
         report = exact.update(truth, tell)
     said = f"{report.indexed} indexed, {report.removed} taken out"
     return f"{said}; made anew: {', '.join(report.rebuilt)}" if report.rebuilt else said
+
+
+def _exact_alone(store: Path) -> str:
+    """Bring exact search to the truth in a process of its own."""
+    with Truth(store, read_only=True) as truth:
+        return _exact(store, truth, silent)
 
 
 def _words(places: StorePlaces, truth: Truth, tell: Tell) -> str:

@@ -42,7 +42,8 @@ class Report:
     contained: dict[str, int] = field(default_factory=dict)
     """What was refused or bounded, by kind: links, odd names, too large."""
     stopped: str = ""
-    """Why the source was left before its end, and when to go on; empty where all of it was read."""
+    """Why the source was left before its end, and when to go on; empty where all of it was read.
+    It is among the problems as well."""
 
     @property
     def total(self) -> int:
@@ -53,6 +54,25 @@ class Report:
         """Count a pull request."""
         setattr(self, outcome, getattr(self, outcome) + 1)
 
+    def stop(self, reason: str) -> None:
+        """Leave the source before its end."""
+        self.stopped = reason
+        self.problems.append(reason)
+
     def contain(self, what: str) -> None:
         """Count something that was refused or bounded."""
         self.contained[what] = self.contained.get(what, 0) + 1
+
+    def summary(self) -> str:
+        """Return one line for people: every count that is not zero."""
+        counted = {
+            "changed": self.changed,
+            "unchanged": self.unchanged,
+            "deferred": self.deferred,
+            "dropped": self.dropped,
+            "without a diff": len(self.missing),
+            "problems": len(self.problems),
+            **self.contained,
+        }
+        said = [f"{count} {what}" for what, count in counted.items() if count]
+        return f"{self.source}: {', '.join(said) or 'nothing there'}"

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from knowledge_store import tags, tokens
+from knowledge_store import tags
 from knowledge_store.embedders import Embedder
 from knowledge_store.fusion import Fused, Ranking, fuse
-from knowledge_store.lexical import Lexical
+from knowledge_store.lexical import Lexical, question_of
 from knowledge_store.vectors import VectorKind, VectorStore, unit
-from knowledge_store.words_index import analysed
 
 DEPTH = 100
 _VECTOR_DEPTH = 50
+# Half: what it reads, the card reads too.
+_PROSE_WEIGHT = 0.5
 _WEIGHTS: dict[VectorKind, float] = {"card": 1.0, "chunk": 0.5}
 
 
@@ -27,7 +28,7 @@ class Evidence:
 
 
 class Rankers:
-    """Ranks by the words of diffs, of cards, and by vectors where there are any."""
+    """Ranks by the words of diffs, of cards and of prose, and by vectors where there are any."""
 
     def __init__(
         self, lexical: Lexical, embedder: Embedder | None = None, vectors: VectorStore | None = None
@@ -40,16 +41,18 @@ class Rankers:
         self, query: str, *, repo: str = "", depth: int = DEPTH
     ) -> tuple[tuple[Fused, ...], Evidence]:
         """Return every pull request that a ranker found, best first, and what speaks for it."""
-        terms = query_terms(query)
-        by_diff = self._lexical.by_chunks(terms, depth, repo=repo)
-        by_card = self._lexical.by_cards(terms, depth, repo=repo)
+        question = question_of(query, tags.expand(query))
+        by_diff = self._lexical.by_chunks(question, depth, repo=repo)
+        by_card = self._lexical.by_cards(question, depth, repo=repo)
+        by_prose = self._lexical.by_prose(question, depth, repo=repo)
         evidence = Evidence(
             chunks={one.key: one.chunk for one in by_diff if one.chunk is not None},
-            terms=frozenset(terms),
+            terms=frozenset(term for term, _ in question.terms),
         )
         rankings = [
             Ranking("diff", tuple(one.key for one in by_diff)),
             Ranking("card", tuple(one.key for one in by_card)),
+            Ranking("prose", tuple(one.key for one in by_prose), _PROSE_WEIGHT),
             *self._by_vectors(query, repo, evidence),
         ]
         return fuse(rankings), evidence
@@ -68,9 +71,3 @@ class Rankers:
                     evidence.chunks.setdefault(one.key, one.chunk)
             rankings.append(Ranking(name, tuple(one.key for one in near), weight))
         return rankings
-
-
-def query_terms(query: str) -> tuple[str, ...]:
-    """Return the analysed terms of a query, those of its aliases among them."""
-    aliases = " ".join(tags.expand(query))
-    return analysed((*tokens.question_words(query), *tokens.question_words(aliases)))

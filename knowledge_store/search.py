@@ -49,6 +49,7 @@ class Searcher:
         self._lexical = Lexical(self._places.lexical)
         self._exact = Exact(folder)
         self._keys = tuple(self.truth.keys())
+        self._repos = frozenset(key.rpartition("#")[0] for key in self._keys)
         self._pulls: dict[str, PullRequest] = {}
         self.embedder = embedder
         self._vectors: VectorStore | None = None
@@ -145,7 +146,7 @@ class Searcher:
         Raises:
             StoreError: the store holds none of such a name.
         """
-        known = {key.rpartition("#")[0] for key in self._keys}
+        known = self._repos
         found: dict[str, None] = {}
         for name in names:
             wanted = name.lower()
@@ -180,18 +181,12 @@ class Searcher:
         pull = self.pull(one.key)
         if pull is None or not passes(pull, names, only):
             return None
-        chunk = self._chunk(one.key, evidence.chunks.get(one.key))
+        chunk = self.truth.chunk(one.key, evidence.chunks.get(one.key, 0))
         if only.kinds or only.tags:
             chunk = self._chunk_of(one.key, chunk, only)
             if chunk is None:
                 return None
         return found_of(pull, one.score, reasons(one, evidence, pull, chunk), chunk)
-
-    def _chunk(self, key: str, place: int | None) -> Chunk | None:
-        chunks = self.truth.chunks(key)
-        if not chunks:
-            return None
-        return chunks[place] if place is not None and place < len(chunks) else chunks[0]
 
     def _chunk_of(self, key: str, chunk: Chunk | None, only: SearchFilter) -> Chunk | None:
         """Return a chunk that a filter lets through, the given one before others."""
@@ -272,7 +267,7 @@ def reasons(
         detail = ""
         if ranker == "diff" and chunk is not None:
             detail = _shared(evidence.terms, f"{chunk.path}\n{chunk.heading}\n{chunk.text}")
-        elif ranker == "card":
+        elif ranker in {"card", "prose"}:
             detail = _shared(evidence.terms, f"{pull.title}\n{pull.body}")
         elif (ranker, one.key) in evidence.similarities:
             detail = f"cosine {evidence.similarities[ranker, one.key]:.2f}"

@@ -5,7 +5,6 @@ kernel meets the identifiers of its diff. Stemming is left to the index's analys
 """
 
 import re
-from itertools import pairwise
 
 VERSION = 1
 """Of the rules below; an index made under another one is rebuilt."""
@@ -32,25 +31,6 @@ _known: dict[str, str] = {}
 def words(text: str) -> str:
     """Return the index terms of a text, lower-case, separated by spaces, in order and repeated."""
     return " ".join(filter(None, map(_terms, _TOKEN.findall(text))))
-
-
-def question_words(text: str) -> tuple[str, ...]:
-    """Return the distinct terms of a question, in order.
-
-    Neighbours are joined as well (`page table` adds `pagetable`), because code writes them as one
-    identifier; a joined term that no text holds costs nothing.
-    """
-    found: dict[str, None] = {}
-    tokens = _TOKEN.findall(text)
-    for token in tokens:
-        found.update(dict.fromkeys(_terms(token).split()))
-    plain = [token.lower() for token in tokens]
-    for first, second in pairwise(plain):
-        if first.isalnum() and second.isalnum() and not {first, second} & STOP_WORDS:
-            joined = first + second
-            if len(joined) <= _LONGEST:
-                found[joined] = None
-    return tuple(found)
 
 
 def _terms(token: str) -> str:

@@ -25,6 +25,11 @@ from knowledge_store.truth_batch import MOST_DIFF_BYTES, Batch
 from knowledge_store.truth_schema import NAME, open_truth, translated
 
 Decision = Literal["include", "defer"]
+_CHUNKS = (
+    "SELECT chunk.diff_line, length, path, digest, heading, new_start, added, removed,"
+    " part, parts, tags FROM chunk JOIN file ON file.pull = chunk.pull AND idx = chunk.file"
+    " WHERE chunk.pull = (SELECT id FROM pull WHERE key = ?) ORDER BY chunk.diff_line"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,14 +224,14 @@ class Truth:
 
     def chunks(self, key: str) -> tuple[Chunk, ...]:
         """Return the chunks of a diff in its order."""
-        query = (
-            "SELECT chunk.diff_line, length, path, digest, heading, new_start, added, removed,"
-            " part, parts, tags FROM chunk JOIN file ON file.pull = chunk.pull AND idx = chunk.file"
-            " WHERE chunk.pull = (SELECT id FROM pull WHERE key = ?) ORDER BY chunk.diff_line"
-        )
-        rows = self._rows(query, key)
+        rows = self._rows(_CHUNKS, key)
         lines = raw_lines(self.diff(key)) if rows else []
         return tuple(_chunk(key, row, lines) for row in rows)
+
+    def chunk(self, key: str, place: int) -> Chunk | None:
+        """Return one of the chunks of a diff by its place among them; None where it has fewer."""
+        rows = self._rows(f"{_CHUNKS} LIMIT 1 OFFSET ?", key, place)
+        return _chunk(key, rows[0], raw_lines(self.diff(key))) if rows else None
 
     def tombstones(self) -> tuple[Tombstone, ...]:
         """Return what was taken out, and why, in the order of the keys."""

@@ -143,10 +143,11 @@ class Batch:
         if not (self._pending or self._marks or self._cursors or self._decisions):
             return
         with _Transaction(self._connection, self._path) as transaction:
-            for pending in self._pending.values():
-                self._write(transaction, pending)
-            for item, mark in self._marks.items():
-                transaction.run("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", item, *mark)
+            whole = {key: self._write(transaction, one) for key, one in self._pending.items()}
+            for item, (fingerprint, key) in self._marks.items():
+                if whole.get(key, True):
+                    query = "INSERT OR REPLACE INTO seen VALUES (?, ?, ?)"
+                    transaction.run(query, item, fingerprint, key)
             for name, value in self._cursors.items():
                 transaction.run("INSERT OR REPLACE INTO cursor VALUES (?, ?)", name, value)
             for key, decision in self._decisions.items():
@@ -155,15 +156,19 @@ class Batch:
             pending_of.clear()
         self._bytes = 0
 
-    def _write(self, transaction: "_Transaction", pending: _Pending) -> None:
-        """Write one; another process may have written it since it was put."""
+    def _write(self, transaction: "_Transaction", pending: _Pending) -> bool:
+        """Write one, which another process may have written since it was put.
+
+        Returns:
+            Whether all of it is in the store; else its source has to be asked again.
+        """
         key = pending.pull.key
         if self._has_tombstone(key):
-            return
+            return True
         stored = self._stored(key)
         after = merged(stored.pull if stored else None, pending.pull)
         if stored is not None and (stored.pull, stored.derivation) == (after, derivation()):
-            return
+            return True
         record = json.dumps(after.model_dump(mode="json"), sort_keys=True)
         revision = transaction.next_revision()
         is_ours = after.diff_sha256 == pending.pull.diff_sha256
@@ -175,7 +180,11 @@ class Batch:
                 revision,
                 key,
             )
-            return
+            return True
+        is_whole = pending.derived is not None or after.diff_state != "present"
+        if not is_whole:  # taken out and restored meanwhile, and the diff with it
+            after = after.model_copy(update={"diff_state": "missing", "diff_sha256": ""})
+            record = json.dumps(after.model_dump(mode="json"), sort_keys=True)
         derived = pending.derived or _NOTHING
         transaction.run("DELETE FROM pull WHERE key = ?", key)
         row = transaction.insert(
@@ -198,6 +207,7 @@ class Batch:
         transaction.insert_all("file", row, derived.files)
         transaction.insert_all("hunk", row, derived.hunks)
         transaction.insert_all("chunk", row, derived.chunks)
+        return is_whole
 
     def _has_tombstone(self, key: str) -> bool:
         query = "SELECT 1 FROM tombstone WHERE key = ?"

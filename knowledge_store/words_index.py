@@ -17,7 +17,7 @@ from typing import Any
 from knowledge_store import tokens
 from knowledge_store.errors import StoreError
 
-_FORMAT = 1
+_FORMAT = 2
 _STAMP = "stamp.json"
 _ANALYSER = "words"
 _HEAP_BYTES = 96_000_000
@@ -71,13 +71,20 @@ class WordsIndex:
         return int(self._searcher.num_docs)
 
     def search(
-        self, terms: Iterable[tuple[str, float]], limit: int, *, repo: str = ""
+        self,
+        terms: Iterable[tuple[str, float]],
+        limit: int,
+        *,
+        pairs: Iterable[tuple[str, str, float]] = (),
+        repo: str = "",
     ) -> tuple[Ranked, ...]:
         """Rank entries by BM25.
 
         Args:
             terms: analysed terms with their weights.
             limit: most entries returned.
+            pairs: terms that count more where they follow each other, with the weight of that; for
+                an index that keeps positions.
             repo: only those of one repository; all where it is empty.
         """
         query, occur, schema = self._library.Query, self._library.Occur, self._index.schema
@@ -85,6 +92,9 @@ class WordsIndex:
             (occur.Should, _weighted(query, query.term_query(schema, "text", term, "freq"), weight))
             for term, weight in terms
         ]
+        for first, second, weight in pairs:
+            phrase = query.phrase_query(schema, "text", [first, second])
+            parts.append((occur.Should, _weighted(query, phrase, weight)))
         if not parts:
             return ()
         wanted = query.boolean_query(parts)
@@ -105,8 +115,8 @@ class WordsIndex:
 
 
 def analysed(terms: Iterable[str]) -> tuple[str, ...]:
-    """Return terms as the index holds them: stemmed, distinct, in order."""
-    return tuple(dict.fromkeys(_analyser().analyze(" ".join(terms))))
+    """Return terms as the index holds them: stemmed, in order, repeated where they are."""
+    return tuple(_analyser().analyze(" ".join(terms)))
 
 
 class WordsWriter:
@@ -116,13 +126,21 @@ class WordsWriter:
     or found not to match that stamp.
     """
 
-    def __init__(self, folder: Path, *, is_new: bool, without: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        is_new: bool,
+        without: Iterable[str] = (),
+        has_positions: bool = False,
+    ) -> None:
         """Open a folder for writing.
 
         Args:
             folder: of the index.
             is_new: start from nothing.
             without: keys whose entries are taken out first.
+            has_positions: keep where each term stands, for pairs; of a new index only.
 
         Raises:
             StoreError: the index cannot be written, or another process writes it.
@@ -132,7 +150,8 @@ class WordsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         try:
-            self._writer = _opened(folder).writer(heap_size=_HEAP_BYTES, num_threads=1)
+            index = _opened(folder) if not is_new else _made(folder, has_positions=has_positions)
+            self._writer = index.writer(heap_size=_HEAP_BYTES, num_threads=1)
         except (ValueError, OSError) as error:
             raise StoreError(f"the index in {folder} cannot be written: {error}") from error
         self._document = _library().Document
@@ -197,8 +216,15 @@ def _weighted(query: Any, one: Any, weight: float) -> Any:
     return one if weight == 1.0 else query.boost_query(one, weight)
 
 
+def _made(folder: Path, *, has_positions: bool) -> Any:
+    return _with_analyser(_library().Index(_schema(has_positions), path=str(folder)))
+
+
 def _opened(folder: Path) -> Any:
-    index = _library().Index(_schema(), path=str(folder))
+    return _with_analyser(_library().Index.open(str(folder)))
+
+
+def _with_analyser(index: Any) -> Any:
     index.register_tokenizer(_ANALYSER, _analyser())
     return index
 
@@ -217,10 +243,11 @@ def _analyser() -> Any:
     return builder.filter(library.Filter.stemmer("english")).build()
 
 
-def _schema() -> Any:
+def _schema(has_positions: bool) -> Any:  # noqa: FBT001 - private, one caller
     builder = _library().SchemaBuilder()
     builder.add_text_field("key", tokenizer_name="raw", index_option="basic")
     builder.add_text_field("repo", tokenizer_name="raw", index_option="basic")
     builder.add_unsigned_field("number", fast=True)
-    builder.add_text_field("text", tokenizer_name=_ANALYSER, index_option="freq")
+    kept = "position" if has_positions else "freq"
+    builder.add_text_field("text", tokenizer_name=_ANALYSER, index_option=kept)
     return builder.build()

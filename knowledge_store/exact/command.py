@@ -169,7 +169,8 @@ def _answer(arguments: Arguments, folder: str) -> int:
         _print_json(groups, limit, most, engine)
     else:
         sys.stdout.writelines(
-            f"{line.key}:{line.diff_line}:{line.text}\n" for line in shown(groups, limit, most)
+            f"{line.key}:{line.diff_line}:{line.text}\n"
+            for line in shown(groups, limit, most, has_files=False)
         )
         if total > limit:
             sys.stderr.write(f"{total} lines in {len(groups)} pulls; --limit {total} shows all\n")

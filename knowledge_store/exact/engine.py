@@ -162,7 +162,7 @@ def search(parts: Sequence[Open], request: Request) -> tuple[list[Group], str]:
 
 
 def _place(group: Group) -> tuple[str, int]:
-    return group.pull.repo, group.pull.number
+    return group.pull.place
 
 
 def _by_index(
@@ -177,12 +177,13 @@ def _by_index(
         blocks = part.candidates(match, most + 1)
     if len(blocks) > most or not (is_anchored(matchers, is_all=is_all) or len(blocks) < most):
         return None
-    wanted = {
-        number
-        for number in {part.block_pulls[block] for block in blocks}
-        if number not in dead and request.wants(part.pull(number))
-    }
-    blocks = [block for block in blocks if part.block_pulls[block] in wanted]
+    if dead or request.chooses_pulls:
+        wanted = {
+            number
+            for number in {part.block_pulls[block] for block in blocks}
+            if number not in dead and request.wants(part.pull(number))
+        }
+        blocks = [block for block in blocks if part.block_pulls[block] in wanted]
     ranges = runs(blocks, part.block_starts, part.block_pulls)
     try:
         finder = finder_of(matchers, is_all=is_all)
@@ -264,10 +265,11 @@ def _grouped(
     part, dead = opened
     starts = part.pull_lines() if are_lines else part.pull_starts
     is_narrow, chooses_files = request.chooses_pulls, request.chooses_files
+    pull_at = part.pulls().__getitem__ if len(hits) >= _MANY else part.pull
     for number, begin, end in _cut(hits, starts):
         if number in dead:
             continue
-        pull = part.pull(number)
+        pull = pull_at(number)
         if is_narrow and not request.wants(pull):
             continue
         own = hits[begin:end]

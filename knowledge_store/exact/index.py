@@ -81,7 +81,7 @@ class Exact:
             searched = self._searched
         total = sum(len(group.hits) for group in groups)
         hits = tuple(
-            Hit.model_construct(
+            Hit(
                 key=line.key,
                 repo=line.repo,
                 pr=line.number,

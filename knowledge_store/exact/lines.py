@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN_BYTES = 4096
 _REACH = 2048
+_HEAD = 2048
 
 
 class Line:
@@ -22,16 +23,16 @@ class Line:
 
     __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
 
-    def __init__(self, group: Group, offset: int, counter: NewLines) -> None:
+    def __init__(self, group: Group, offset: int, counter: NewLines | None) -> None:
         part, pull = group.part, group.pull
         begin, end, before = part.line_at(offset)
-        file = part.file_at(pull.id, before)
+        file = counter.file_at(part, pull.id, before) if counter else None
         self.key = pull.key
         self.repo = pull.repo
         self.number = pull.number
         self.diff_line = before - pull.first_line + 1
         self.path = file.path if file else ""
-        self.new_line = counter.at(part, file, begin, before) if file else None
+        self.new_line = counter.at(part, file, begin, before) if counter and file else None
         self.text = part.text[begin : min(end, begin + SHOWN_BYTES)].decode(errors="replace")
         self.licence = (file.licence if file else "") or pull.licence
 
@@ -39,13 +40,20 @@ class Line:
 class NewLines:
     """Lines of files after their change; asked in order, it reads every hunk once."""
 
-    __slots__ = ("_at", "_before", "_file", "_is_added", "_last", "_line")
+    __slots__ = ("_added", "_at", "_file", "_last", "_line")
 
     def __init__(self) -> None:
         self._file: File | None = None
+        self._added = range(0)
         self._at = -1
-        self._before = self._line = self._last = 0
-        self._is_added = False
+        self._line = self._last = 0
+
+    def file_at(self, part: Part, pull: int, before: int) -> File | None:
+        """Return the file that a line belongs to; the one before is tried first."""
+        file = self._file
+        if file is not None and file.first_line <= before <= file.last_line:
+            return file
+        return part.file_at(pull, before)
 
     def at(self, part: Part, file: File, begin: int, before: int) -> int | None:
         """Return the line of the new file that begins at an offset; None where it is none of it.
@@ -58,38 +66,53 @@ class NewLines:
         """
         if file is not self._file or begin < self._at:
             self._file, self._at = file, -1
-        from_ = file.start if self._at < 0 else self._at
+            self._added = _added(part.text, file)
+        if before in self._added:
+            # Most long hunks are whole new files: their lines need no counting.
+            return before - self._added.start + 1
+        low = file.start if self._at < 0 else self._at
         # A header at the very beginning of the stretch has its newline right before it.
-        header = _last_header(part.text, max(0, from_ - 1), begin)
-        if header >= 0:
-            _, end, above = part.line_at(header)
-            ranges = _ranges(part.text[header:end])
+        hunk = _last_hunk(part.text, max(0, low - 1), begin)
+        if hunk:
+            end = hunk.find(b"\n")
+            ranges = _ranges(hunk[:end])
             if ranges is None:
                 return None
-            self._at, self._before = end + 1, above + 1
-            self._is_added, self._line, self._last = ranges
+            _, self._line, self._last = ranges
+            passed = hunk[end:]
         elif self._at < 0:
             return None
-        self._line += before - self._before
-        if not self._is_added:
+        else:
             passed = b"\n" + part.text[self._at : begin]
-            self._line -= passed.count(b"\n-") + passed.count(b"\n\\")
-        self._at, self._before = begin, before
+        self._line += passed.count(b"\n") - 1 - passed.count(b"\n-") - passed.count(b"\n\\")
+        self._at = begin
         first = part.text[begin : begin + 1]
         return None if first in (b"-", b"\\", b"@") or self._line > self._last else self._line
 
 
-def _last_header(text: Text, low: int, high: int) -> int:
-    """Return where the last header of a hunk begins between two offsets; -1 where there is none."""
+def _added(text: Text, file: File) -> range:
+    """Return the lines of the text that are a whole new file; none where the file was there."""
+    head = text[file.start : min(file.end, file.start + _HEAD)]
+    at = head.find(b"\n@@ -0,0 +1") + 1
+    ranges = _ranges(head[at : head.find(b"\n", at)]) if at else None
+    if ranges is None or not ranges[0] or ranges[1] != 1:
+        return range(0)
+    first = file.first_line + head.count(b"\n", 0, at) + 1
+    return range(first, min(first + ranges[2], file.last_line + 1))
+
+
+def _last_hunk(text: Text, low: int, high: int) -> bytes:
+    """Return the last hunk that begins between two offsets, up to the second; empty for none."""
     reach = _REACH
     while True:
         # Bytes are searched many times faster than a map of a file.
         start = max(low, high - reach)
-        found = text[start:high].rfind(b"\n@@ -")
+        stretch = text[start:high]
+        found = stretch.rfind(b"\n@@ -")
         if found >= 0:
-            return start + found + 1
+            return stretch[found + 1 :]
         if start == low:
-            return -1
+            return b""
         reach *= 16
 
 
@@ -108,8 +131,17 @@ def _ranges(header: bytes) -> tuple[bool, int, int] | None:
     return words[1].endswith(b",0"), int(start), int(start) + int(count or b"1") - 1
 
 
-def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> Iterator[Line]:
-    """Yield the lines to show: all, or a share of each repository and pull, in order."""
+def shown(
+    groups: Sequence[Group], limit: int, per_repo: int | None = None, *, has_files: bool = True
+) -> Iterator[Line]:
+    """Yield the lines to show: all, or a share of each repository and pull, in order.
+
+    Args:
+        groups: in order of repository.
+        limit: most lines.
+        per_repo: most lines of a repository.
+        has_files: say of each line what its file says: path, line and licence.
+    """
     by_repo: dict[str, list[Group]] = {}
     for group in groups:
         by_repo.setdefault(group.pull.repo, []).append(group)
@@ -117,7 +149,9 @@ def shown(groups: Sequence[Group], limit: int, per_repo: int | None = None) -> I
     most = sizes if per_repo is None else [min(size, per_repo) for size in sizes]
     for own, share in zip(by_repo.values(), fair_shares(most, limit), strict=True):
         for group, count in zip(own, fair_shares([len(g.hits) for g in own], share), strict=True):
-            counter = NewLines()
+            if not count:
+                continue
+            counter = NewLines() if has_files else None
             for offset in group.offsets(count):
                 yield Line(group, offset, counter)
 

@@ -140,13 +140,19 @@ def stamp_of(path: str) -> Stamp:
         os.close(descriptor)
 
 
-def check(folder: str, part: Listed, *, fully: bool = False) -> None:
+def check(folder: str, part: Listed, *, fully: bool = False) -> bool:
     """Compare the files of a part with their stamps; read them where the time of one differs.
+
+    A file of another time that is the same, such as a copy, gets a new stamp in memory.
+
+    Returns:
+        Whether there was one, so that whoever may write can keep the new stamp.
 
     Raises:
         IndexCorrupt: a file is not what was written.
         FileNotFoundError: a file is gone, with its part or alone.
     """
+    has_new_stamp = False
     for name, stamp in part.stamps.items():
         path = os.path.join(folder, part.name, name)
         status = os.stat(path)
@@ -158,3 +164,6 @@ def check(folder: str, part: Listed, *, fully: bool = False) -> None:
                 f"{path} is damaged: it is not what was written; "
                 "run `kernelpilot knowledge update` to build it again"
             )
+        has_new_stamp |= stamp.mtime_ns != status.st_mtime_ns
+        stamp.mtime_ns = status.st_mtime_ns
+    return has_new_stamp

@@ -1,5 +1,6 @@
 """What is asked of exact search and what it answers. Nouns only."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -40,10 +41,9 @@ class ExactQuery(BaseModel):
     timeout_s: Annotated[float, Field(gt=0, le=600)] = 10.0
 
 
-class Hit(BaseModel):
-    """A matching line of a diff."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A matching line of a diff. A dataclass: an answer makes hundreds within a millisecond."""
 
     key: str
     """`owner/name#12`."""

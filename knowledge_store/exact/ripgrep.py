@@ -23,11 +23,14 @@ _OPTIONS = (
     "--no-unicode",
     "--color=never",
     "--line-number",
+    # Only numbers are wanted: longer lines are printed as `_OMITTED`, once whatever they hold.
+    "--max-columns=1",
     "--with-filename",
     "--heading",
     "--regex-size-limit=200M",
     "--dfa-size-limit=200M",
 )
+_OMITTED = b":[Omitted long matching line]"
 _MANY = 1 << 14
 
 
@@ -66,13 +69,8 @@ def search(
     rg, pattern = program(), pattern_of(matchers)
     if rg is None or pattern is None:
         return None
-    options = list(_OPTIONS)
-    is_whole = any(matcher.is_nullable for matcher in matchers)
-    if not is_whole:
-        # Every match with nothing of it printed: numbers of lines are all that is wanted.
-        options += ["--only-matching", "--replace="]
     paths = [f"/dev/fd/{descriptor}" for descriptor in descriptors]
-    command = [rg, *options, f"--regexp={pattern}", "--", *paths]
+    command = [rg, *_OPTIONS, f"--regexp={pattern}", "--", *paths]
     try:
         done = subprocess.run(
             command,
@@ -89,8 +87,7 @@ def search(
     if done.returncode not in (0, 1):
         return None
     found = _sections(done.stdout)
-    lines = _whole if is_whole else _numbers
-    return [lines(found[path.encode()]) if path.encode() in found else [] for path in paths]
+    return [_lines(found.get(path.encode(), b"")) for path in paths]
 
 
 def _sections(printed: bytes) -> dict[bytes, bytes]:
@@ -99,19 +96,16 @@ def _sections(printed: bytes) -> dict[bytes, bytes]:
     return {path: body for path, _, body in sections if path}
 
 
-def _whole(body: bytes) -> Sequence[int]:
-    return [int(row.partition(b":")[0]) - 1 for row in body.split(b"\n")]
-
-
-def _numbers(body: bytes) -> Sequence[int]:
-    """Return each line once; every match in it printed its number."""
-    if len(body) < _MANY or "numpy" not in sys.modules:
-        rows = body.removesuffix(b":").split(b":\n")
-        return [line - 1 for line in dict.fromkeys(map(int, rows))]
+def _lines(body: bytes) -> Sequence[int]:
+    """Return the number that each row begins with, less one."""
+    rows = body.replace(_OMITTED, b"")
+    if b":" in rows:
+        return [int(row.partition(b":")[0]) - 1 for row in rows.split(b"\n")]
+    if len(rows) < _MANY or "numpy" not in sys.modules:
+        return [int(row) - 1 for row in rows.split()]
     from array import array  # noqa: PLC0415 - for answers of thousands of lines
 
     import numpy as np  # noqa: PLC0415 - loaded already
 
-    lines = np.fromstring(body.replace(b":", b""), dtype=np.int64, sep="\n") - 1
-    is_new = np.concatenate(([True], lines[1:] != lines[:-1]))
-    return array("q", lines[is_new].tobytes())
+    lines = np.fromstring(rows, dtype=np.int64, sep="\n") - 1
+    return array("q", lines.tobytes())

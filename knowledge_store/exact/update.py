@@ -8,14 +8,17 @@ new ones as they gather; nothing is changed in place.
 import hashlib
 import logging
 import shutil
+import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from knowledge_store import locks
+from knowledge_store.errors import StoreError
 from knowledge_store.exact import manifest as manifests
 from knowledge_store.exact.build import Entry, FileLines, PartWriter
 from knowledge_store.exact.errors import IndexCorrupt, IndexMissing
@@ -66,6 +69,8 @@ class _Kept:
     """Position and digest of each."""
     pulls: int
     """All that were written, live or not."""
+    has_new_stamp: bool
+    """It was copied or touched since it was written, and is the same."""
 
     @property
     def is_sparse(self) -> bool:
@@ -92,7 +97,7 @@ class _Change:
 def update(folder: Path, truth: Truth, tell: Tell) -> Report:
     """Bring an index to what the truth holds; see `Exact.update`."""
     start = time.perf_counter()
-    with locks.exclusive(folder / _LOCK):
+    with _writing(folder), locks.exclusive(folder / _LOCK):
         # Read first: what changes in the truth from here on is found by the next update.
         revision = truth.revision
         seen, kept, rebuilt = _readable(folder)
@@ -101,7 +106,9 @@ def update(folder: Path, truth: Truth, tell: Tell) -> Report:
         touched = frozenset(truth.keys(seen if seen <= revision else 0))
         change = _change(kept, wanted, touched)
         parts = change.parts
-        if change.keys or change.gone or rebuilt or seen != revision or not _is_there(folder):
+        is_stamped = any(part.has_new_stamp for part in kept)
+        is_changed = bool(change.keys or change.gone or rebuilt or is_stamped)
+        if is_changed or seen != revision or not _is_there(folder):
             parts = parts + _written(folder, truth, change.keys, wanted, tell)
             manifests.write(str(folder), Manifest(revision, parts))
         _tidy(folder, parts)
@@ -123,6 +130,17 @@ def update(folder: Path, truth: Truth, tell: Tell) -> Report:
     return report
 
 
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Say in our words what the disk or SQLite could not do."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"{folder} cannot be written: {error}; what was indexed before is still searched"
+        ) from error
+
+
 def _readable(folder: Path) -> tuple[int, list[_Kept], list[str]]:
     """Return the revision of the index, its parts that are sound, and what is not."""
     try:
@@ -134,21 +152,21 @@ def _readable(folder: Path) -> tuple[int, list[_Kept], list[str]]:
     kept, damaged = [], []
     for listed in whole.parts:
         try:
-            manifests.check(str(folder), listed)
-            kept.append(_kept(folder, listed))
+            has_new_stamp = manifests.check(str(folder), listed)
+            kept.append(_kept(folder, listed, has_new_stamp=has_new_stamp))
         except (IndexCorrupt, FileNotFoundError) as error:
             damaged.append(f"{listed.name}: {error}")
     return whole.revision, kept, damaged
 
 
-def _kept(folder: Path, listed: Listed) -> _Kept:
+def _kept(folder: Path, listed: Listed, *, has_new_stamp: bool) -> _Kept:
     part = Part(str(folder / listed.name))
     try:
         digests = part.digests()
     finally:
         part.close()
     live = {key: value for key, value in digests.items() if value[0] not in listed.dead}
-    return _Kept(listed=listed, live=live, pulls=len(digests))
+    return _Kept(listed=listed, live=live, pulls=len(digests), has_new_stamp=has_new_stamp)
 
 
 def _change(kept: Sequence[_Kept], wanted: Mapping[str, str], touched: AbstractSet[str]) -> _Change:

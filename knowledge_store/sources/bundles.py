@@ -84,6 +84,8 @@ def ingest(
         names = list(_folders(source, report))
         bundles = _from_folder(source, names)
         total = len(names)
+        if not names:
+            report.problems.append(f"no bundle in {source}: none of {', '.join(_FILES)} below it")
     elif source.is_file() and is_archive(source):
         bundles = _from_archive(source, report)
     else:
@@ -271,7 +273,7 @@ def _from_archive(source: Path, report: Report) -> Generator[_Bundle, None, None
             while len(bundles) > _MOST_OPEN or _held(bundles) > _MOST_OPEN_BYTES:
                 yield bundles.popitem(last=False)[1]
     except SourceError as error:
-        report.stopped = str(error)
+        report.stop(str(error))
         return  # what is open may lack files that were to come
     yield from bundles.values()
 

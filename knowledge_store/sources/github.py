@@ -90,7 +90,7 @@ def ingest_from(
     try:
         fetch.run(repo, since, tell)
     except Limited as limited:
-        report.stopped = str(limited)
+        report.stop(str(limited))
     return report
 
 

@@ -34,6 +34,13 @@ def test_a_card_without_bodies_keeps_the_title(tmp_path):
     assert "replays" not in made.text("body")
 
 
+def test_prose_says_the_title_twice_and_no_paths(tmp_path):
+    made = card(tmp_path, title="Faster stores", body="No replays.", labels=("perf",))
+    assert made.prose().split("\n") == ["Faster stores", "Faster stores", "No replays.", "perf"]
+    assert made.prose("title").split("\n") == ["", "", "No replays.", "perf"]
+    assert "replays" not in made.prose("body")
+
+
 def test_what_a_template_brought_is_left_out_of_a_body():
     body = (
         "<!-- describe\nyour change -->\nReal words, see [the docs](https://a.example/x).\n"

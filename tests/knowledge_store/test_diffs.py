@@ -218,6 +218,18 @@ def test_what_does_not_parse_is_said_with_its_line(diff, problem):
     assert problems[0].startswith("line ")
 
 
+@pytest.mark.parametrize("diff", [b"\0" * 100, b"some text\n", b"<html>404</html>"])
+def test_what_holds_no_file_at_all_is_said(diff):
+    parsed = parse(KEY, diff)
+    assert parsed.files == ()
+    assert parsed.problems == ("line 1: no file of a diff in all of it",)
+
+
+def test_nothing_is_a_diff_of_nothing():
+    parsed = parse(KEY, b"")
+    assert (parsed.files, parsed.hunks, parsed.problems) == ((), (), ())
+
+
 def test_a_mail_around_a_diff_is_passed_over():
     mail = b"From 0123 Mon\nSubject: [PATCH] x\n\nBody\n---\n x | 1 +\n\n" + KERNEL.encode()
     parsed = parse(KEY, mail + b"-- \n2.39.0\n\n")

@@ -6,7 +6,7 @@ import pytest
 
 from knowledge_store import lexical
 from knowledge_store.errors import StoreError
-from knowledge_store.lexical import Lexical
+from knowledge_store.lexical import Lexical, question_of
 from knowledge_store.truth import Truth
 from tests.knowledge_store.stores import SWIZZLE, fill, make_pull
 
@@ -23,12 +23,12 @@ def updated(store, **options):
 
 def by_chunks(store, question, **options):
     index = Lexical(store / "lexical")
-    return index.by_chunks(index.terms(question), 10, **options)
+    return index.by_chunks(question_of(question), 10, **options)
 
 
 def by_cards(store, question):
     index = Lexical(store / "lexical")
-    return [one.key for one in index.by_cards(index.terms(question), 10)]
+    return [one.key for one in index.by_cards(question_of(question), 10)]
 
 
 def test_a_first_update_indexes_everything(store):
@@ -58,6 +58,32 @@ def test_the_place_of_a_chunk_is_its_place_in_the_truth(store):
 def test_a_pull_request_without_a_diff_is_found_by_its_card(store):
     updated(store)
     assert by_cards(store, "whose diff was lost")[0] == "other/lib#9"
+
+
+def test_prose_is_title_and_body_alone(store):
+    updated(store)
+    index = Lexical(store / "lexical")
+    written = index.by_prose(question_of("block tables"), 10)
+    assert [one.key for one in written] == ["maker/fastlib#2"]
+    assert index.by_prose(question_of("store_epilogue"), 10)[0].key == "maker/fastlib#1"
+    assert index.by_prose(question_of("umma"), 10) == []
+    assert by_cards(store, "umma") == ["other/lib#7"]
+
+
+def test_a_question_has_each_term_once_and_its_neighbours():
+    asked = question_of("the page table of page tables")
+    assert [term for term, _ in asked.terms] == ["page", "tabl"]
+    assert [pair[:2] for pair in asked.pairs] == [("page", "tabl"), ("tabl", "page")]
+    assert question_of("") == question_of("the of") == lexical.Question(())
+
+
+def test_aliases_together_weigh_as_much_as_one_word():
+    weights = dict(question_of("umma fence", ("tcgen05",)).terms)
+    assert weights == {"umma": 1.0, "fenc": 1.0, "tcgen05": 0.5, "tcgen": 0.5}
+
+
+def test_an_alias_that_was_asked_for_keeps_its_weight():
+    assert dict(question_of("tma copy", ("tma",)).terms)["tma"] == 1.0
 
 
 def test_only_one_repository_where_one_is_named(store):
@@ -109,7 +135,7 @@ def test_updates_one_by_one_give_what_one_update_gives(store, tmp_path):
         assert {(one.key, one.chunk) for one in ahead} == {(one.key, one.chunk) for one in behind}
 
 
-@pytest.mark.parametrize("part", ["chunks", "cards"])
+@pytest.mark.parametrize("part", ["chunks", "cards", "prose"])
 def test_a_damaged_index_is_refused_and_made_anew(store, part):
     updated(store)
     victim = max((store / "lexical" / part).glob("*.idx"), key=lambda path: path.stat().st_size)

@@ -170,3 +170,14 @@ def test_a_build_that_was_killed_is_finished_by_the_next(tmp_path, delay_s):
     assert index.cards == 4
     with Searcher(tmp_path) as searcher:
         assert searcher.search("gather_page_table").total_lines == 2
+
+
+@pytest.mark.processes
+def test_much_is_indexed_by_two_processes_with_the_same_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(operations, "_MANY", 1)
+    built = operations.build(tmp_path, [corpus], NONE)
+    assert [stage.stage for stage in built.stages][2:4] == ["words", "exact"]
+    assert said(built)["exact"] == "4 indexed, 0 taken out"
+    with Searcher(tmp_path) as searcher:
+        assert searcher.search("gather_page_table").total_lines == 2
+        assert searcher.search("avoid bank conflicts").found[0].key == "maker/fastlib#1"

@@ -26,3 +26,20 @@ def test_reports_share_nothing():
 
 def test_nobody_need_listen():
     silent(Progress(stage="bundles", done=1, total=None))
+
+
+def test_why_a_source_was_left_is_among_the_problems():
+    report = Report(source="here")
+    report.stop("the rate limit; go on after noon")
+    assert report.stopped == "the rate limit; go on after noon"
+    assert report.problems == [report.stopped]
+
+
+def test_a_summary_says_every_count_that_is_not_zero():
+    report = Report(source="here", changed=3, deferred=1)
+    report.contain("links")
+    report.missing.append("a/b#1")
+    report.stop("damaged")
+    expected = "here: 3 changed, 1 deferred, 1 without a diff, 1 problems, 1 links"
+    assert report.summary() == expected
+    assert Report(source="there").summary() == "there: nothing there"

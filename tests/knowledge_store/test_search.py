@@ -41,7 +41,7 @@ def test_what_is_found_says_where_and_why_it_came(searcher):
     assert (one.path, one.diff_line) == ("csrc/epilogue.cu", 5)
     assert one.text.startswith("   int lane") or "swizzle" in one.text
     assert one.licence == "Apache-2.0"
-    assert {reason.ranker for reason in one.why} == {"diff", "card"}
+    assert {reason.ranker for reason in one.why} == {"diff", "card", "prose"}
     assert any("swizzle" in reason.detail for reason in one.why)
 
 
@@ -176,3 +176,11 @@ def test_a_store_without_indices_is_refused(tmp_path):
 def test_a_reason_reads_as_a_line():
     assert str(Reason(ranker="diff", place=2, detail="tma")) == "diff #2 (tma)"
     assert str(Reason(ranker="card", place=1)) == "card #1"
+
+
+def test_one_chunk_is_the_one_of_its_place(searcher):
+    for key in searcher.keys:
+        chunks = searcher.truth.chunks(key)
+        for place, chunk in enumerate(chunks):
+            assert searcher.truth.chunk(key, place) == chunk
+        assert searcher.truth.chunk(key, len(chunks)) is None

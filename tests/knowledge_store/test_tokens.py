@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from knowledge_store.tokens import STOP_WORDS, question_words, words
+from knowledge_store.tokens import STOP_WORDS, words
 
 
 @pytest.mark.parametrize("written", ["deep_gemm", "DeepGemm", "deep-gemm", "Deep_Gemm"])
@@ -43,20 +43,6 @@ def test_terms_repeat_as_often_as_the_text_says_them():
     assert words("swizzle swizzle Swizzle").split() == ["swizzle"] * 3
 
 
-def test_a_question_names_each_term_once():
-    assert question_words("swizzle the swizzle") == ("swizzle",)
-
-
-def test_neighbours_of_a_question_are_joined_as_code_writes_them():
-    assert "pagetable" in question_words("read the page table")
-    assert "platformcheck" in question_words("`platform` check")
-
-
-def test_words_around_a_stop_word_are_not_joined():
-    assert "tableof" not in question_words("table of pages")
-    assert "tablepages" not in question_words("table of pages")
-
-
 def test_very_long_names_are_left_out():
     assert words("a" * 65) == ""
     assert words("a" * 64) == "a" * 64
@@ -82,8 +68,3 @@ def test_terms_do_not_depend_on_what_was_split_before(text):
 @given(st.lists(st.sampled_from(["tma", "warp", "swizzle", "fp8"]), max_size=8))
 def test_joining_words_with_spaces_joins_their_terms(parts):
     assert words(" ".join(parts)) == " ".join(parts)
-
-
-@given(st.from_regex(r"[A-Za-z]{2,8}_[A-Za-z]{2,8}", fullmatch=True))
-def test_a_question_holds_the_terms_of_the_identifier_it_names(name):
-    assert set(words(name).split()) <= set(question_words(name))

@@ -46,6 +46,20 @@ def test_a_tombstone_that_comes_in_between_holds(truth, neighbour):
     assert [stone.key for stone in truth.tombstones()] == [KEY]
 
 
+def test_a_diff_that_was_taken_out_in_between_is_said_to_be_missing(truth, neighbour):
+    truth.put(make_pull(), DIFF)
+    with truth.batch() as batch:
+        batch.put(make_pull(title="Another"), DIFF)
+        batch.mark("item", "print", KEY)
+        neighbour.drop(KEY, "by mistake")
+        neighbour.restore(KEY)
+    assert list(truth.verify()) == []
+    assert truth.seen("item") == ("", "")
+    assert truth.counts().missing == (KEY,)
+    assert truth.put(make_pull(title="Another"), DIFF)
+    assert truth.diff(KEY) == DIFF
+
+
 def test_the_same_change_of_another_is_not_stamped_again(truth, neighbour):
     with truth.batch() as batch:
         batch.put(make_pull(), DIFF)

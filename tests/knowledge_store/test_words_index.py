@@ -9,8 +9,8 @@ from knowledge_store.words_index import Entry, WordsIndex, WordsWriter, analysed
 STAMP = "stamp.json"
 
 
-def write(folder, *entries, is_new=True, without=(), about=None):
-    writer = WordsWriter(folder, is_new=is_new, without=without)
+def write(folder, *entries, is_new=True, without=(), about=None, has_positions=False):
+    writer = WordsWriter(folder, is_new=is_new, without=without, has_positions=has_positions)
     for entry in entries:
         writer.add(entry)
     writer.finish(about or {"revision": 1})
@@ -40,7 +40,7 @@ def test_rarer_words_count_more(folder):
 def test_words_are_found_by_their_stems(folder):
     index = write(folder, entry(1, "specialized warps are waiting"))
     assert found(index, ["warp"]) == [1]
-    assert analysed(["specialized", "specializing"]) == ("special",)
+    assert analysed(["specialized", "specializing"]) == ("special", "special")
 
 
 def test_only_one_repository_where_one_is_named(folder):
@@ -60,6 +60,24 @@ def test_weights_are_factors(folder):
     (single,) = index.search([("tma", 1.0)], 1)
     (double,) = index.search([("tma", 2.0)], 1)
     assert double.score == pytest.approx(2 * single.score)
+
+
+def test_neighbours_count_more_where_they_are_neighbours(folder):
+    apart, together = entry(1, "page of a big table"), entry(2, "big page_table here")
+    index = write(folder, apart, together, has_positions=True)
+    terms = [("page", 1.0), ("tabl", 1.0)]
+    plain = {one.number: one.score for one in index.search(terms, 9)}
+    paired = {
+        one.number: one.score for one in index.search(terms, 9, pairs=[("page", "tabl", 0.5)])
+    }
+    assert paired[1] == pytest.approx(plain[1])
+    assert paired[2] > plain[2]
+
+
+def test_an_index_keeps_positions_when_entries_are_replaced(folder):
+    write(folder, entry(1, "page table"), has_positions=True)
+    index = write(folder, entry(2, "page table", key="c/d#1"), is_new=False)
+    assert len(index.search([], 9, pairs=[("page", "tabl", 1.0)])) == 2
 
 
 def test_no_terms_find_nothing(folder):
@@ -120,7 +138,7 @@ def test_damage_to_any_file_is_seen(folder, tmp_path, damage):
 def test_an_index_of_another_version_is_refused(folder):
     write(folder, entry(1, "tma"))
     outer = json.loads((folder / STAMP).read_text())
-    assert '"format": 1' in outer["text"]
+    assert '"format": 2' in outer["text"]
     (folder / STAMP).write_text(json.dumps({"text": outer["text"], "sum": outer["sum"] + 1}))
     with pytest.raises(StoreError, match="damaged"):
         WordsIndex(folder)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_json_is_the_answer_of_the_library(say, store, tmp_path):
     told = json.loads(out)
     with indexed(tmp_path, {}) as exact:
         answer = exact.search(ask("num_warps"))
-    assert told["hits"] == [hit.model_dump() for hit in answer.hits]
+    assert told["hits"] == [asdict(hit) for hit in answer.hits]
     assert told["total_hits"] == answer.total_hits == 3
     assert told["total_pulls"] == answer.total_pulls == 2
     assert told["is_truncated"] is False

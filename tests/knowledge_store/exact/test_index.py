@@ -2,6 +2,7 @@
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,7 @@ def test_any_and_all_by_every_engine(exact, patterns, mode, combine):
 
 def test_a_hit_says_where_it_stands(exact):
     (first, *_) = exact.search(ask("__ldg")).hits
-    assert first.model_dump() == {
+    assert asdict(first) == {
         "key": "x/kernels#12",
         "repo": "x/kernels",
         "pr": 12,

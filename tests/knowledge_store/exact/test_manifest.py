@@ -87,7 +87,9 @@ def test_a_file_as_it_was_written_passes(tmp_path):
 def test_a_file_of_another_time_is_read_and_passes_when_it_is_the_same(tmp_path):
     path, listed = listed_file(tmp_path)
     os.utime(path, ns=(5, 5))
-    manifests.check(str(tmp_path), listed)
+    assert manifests.check(str(tmp_path), listed)
+    assert listed.stamps["text"].mtime_ns == 5
+    assert not manifests.check(str(tmp_path), listed)
 
 
 def test_a_file_that_was_changed_or_cut_fails(tmp_path):

@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from knowledge_store.exact import Exact
+from knowledge_store.errors import StoreError
+from knowledge_store.exact import Exact, build
 from knowledge_store.exact import manifest as manifests
 from knowledge_store.exact.errors import IndexCorrupt
 from knowledge_store.truth import Truth
@@ -165,6 +166,33 @@ def test_a_copied_index_is_as_good(tmp_path):
         assert everything(exact) == wanted(DIFFS)
 
 
+def test_a_copy_is_read_once_and_then_known(tmp_path):
+    indexed(tmp_path / "a", DIFFS).close()
+    shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copy)
+    folder = tmp_path / "b" / "exact"
+
+    def has_new_stamps():
+        listed = manifests.read(str(folder)).parts
+        return any(manifests.check(str(folder), part) for part in listed)
+
+    assert has_new_stamps()
+    updated(tmp_path / "b").close()
+    assert not has_new_stamps()
+
+
+def test_a_disk_that_cannot_be_written_loses_nothing(tmp_path, monkeypatch):
+    with indexed(tmp_path, DIFFS) as exact:
+        put(tmp_path, {"x/y#50": TEST})
+        monkeypatch.setattr(build, "TEXT", "no/such/folder")
+        with Truth(tmp_path) as truth, pytest.raises(StoreError, match="cannot be written"):
+            exact.update(truth)
+        assert everything(exact) == wanted(DIFFS)
+        monkeypatch.undo()
+        with Truth(tmp_path) as truth:
+            exact.update(truth)
+        assert everything(exact) == wanted({**DIFFS, "x/y#50": TEST})
+
+
 def damage(path, harm):
     time.sleep(0.01)  # a file system's clock may stand still for some milliseconds
     if harm == "gone":
@@ -237,7 +265,8 @@ TestLife.settings = settings(max_examples=10, stateful_step_count=15, deadline=N
 _UPDATE = """
 import sys
 from pathlib import Path
-from knowledge_store.exact import Exact
+from knowledge_store.errors import StoreError
+from knowledge_store.exact import Exact, build
 from knowledge_store.truth import Truth
 store = Path(sys.argv[1])
 with Truth(store, read_only=True) as truth:

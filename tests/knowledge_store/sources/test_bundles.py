@@ -1,3 +1,4 @@
+import datetime as dt
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,7 @@ def test_an_archive_that_breaks_off_keeps_what_came_before(truth, folder):
     path.write_bytes(path.read_bytes()[:-200])
     report = read(truth, path)
     assert "b.tar.zst" in report.stopped
-    assert (report.problems, report.missing) == ([], [])
+    assert (report.problems, report.missing) == ([report.stopped], [])
     assert report.changed == truth.counts().pulls
 
 
@@ -281,3 +282,28 @@ def test_progress_counts_up_to_the_whole(truth, folder):
     told: list[Progress] = []
     read(truth, folder, tell=told.append)
     assert [(step.done, step.total) for step in told] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_folder_without_a_bundle_is_told(truth, folder):
+    (folder / "README.md").write_text("no bundle")
+    report = read(truth, folder)
+    assert report.total == 0
+    assert report.problems == [
+        f"no bundle in {folder}: none of review.diff, ORIGIN.yaml, upstream.json below it"
+    ]
+
+
+def test_a_changed_source_list_looks_at_unchanged_bundles_again(truth, folder):
+    write_bundle(folder / "gh-1")
+    read(truth, folder)
+    upstream = Upstream(repo="other/one", kernel_paths=("*",))
+    report = read(truth, folder, catalogue=Catalogue(upstreams=(upstream,)))
+    assert (report.changed, report.unchanged) == (0, 1)
+
+
+def test_an_unquoted_time_stamp_is_read_as_its_day():
+    origin: dict[str, object] = {
+        **BUNDLE_ORIGIN,
+        "merged_at": dt.datetime(2025, 2, 24, 13, tzinfo=dt.UTC),
+    }
+    assert pull_of(origin, {}, "gh-12").merged_at == "2025-02-24"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,14 @@ class TestBundles(Conformance):
 
     def read(self, truth, source, tell=silent):
         return bundles.ingest(truth, source, tell=tell, catalogue=NONE)
+
+
+class TestArchives(TestBundles):
+    def read(self, truth, source, tell=silent):
+        path = source.parent / "bundles.tar"
+        with tarfile.open(path, "w") as tar:
+            tar.add(source, arcname=".")
+        return bundles.ingest(truth, path, tell=tell, catalogue=NONE)
 
 
 class TestPatches(Conformance):

@@ -3,10 +3,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from knowledge_store.errors import SourceError
 from knowledge_store.sources import git
-from knowledge_store.sources.catalogue import Catalogue, LedgerRow
+from knowledge_store.sources.catalogue import Catalogue, LedgerRow, Upstream
 from knowledge_store.truth import Truth
 
 WHO = {
@@ -335,3 +337,57 @@ def test_a_message_that_tells_of_none_is_none(message):
 
 def test_a_record_of_another_shape_is_none():
     assert git.merge_of(b"garbage", "owner/name") is None
+
+
+@given(st.binary(max_size=200))
+def test_no_record_raises(content):
+    git.merge_of(content, "owner/name")
+    git.merge_of(RECORD.encode() + content, "owner/name")
+
+
+def test_a_listed_repository_begins_where_its_list_says(truth, clone):
+    for number in (1, 2, 3):
+        clone.squash(number, f"{number}\n")
+    upstream = Upstream(repo="owner/name", since="2026-01-05", kernel_paths=("csrc/*",))
+    report = read(truth, clone, catalogue=Catalogue(upstreams=(upstream,)))
+    assert (report.changed, list(truth.keys())) == (1, ["owner/name#3"])
+
+
+def test_a_licence_file_speaks_before_the_source_list(truth, clone):
+    clone.squash(1, "a\n")
+    upstream = Upstream(repo="owner/name", licence="Apache-2.0", kernel_paths=("csrc/*",))
+    read(truth, clone, catalogue=Catalogue(upstreams=(upstream,)))
+    assert truth.pull("owner/name#1").licence == "MIT"
+
+
+def test_without_a_licence_file_the_source_list_speaks(truth, clone):
+    clone.git("rm", "-q", "LICENSE")
+    clone.commit("Remove", {})
+    clone.squash(1, "a\n")
+    upstream = Upstream(repo="owner/name", licence="Apache-2.0", kernel_paths=("csrc/*",))
+    read(truth, clone, catalogue=Catalogue(upstreams=(upstream,)))
+    assert truth.pull("owner/name#1").licence == "Apache-2.0"
+
+
+def test_a_diff_beyond_the_bound_is_said_to_be_too_large(truth, clone):
+    clone.squash(1, "x" * 100 + "\n", "csrc/small.cu")
+    clone.squash(2, ("y" * 1023 + "\n") * 33 * 1024, "csrc/large.cu")
+    report = read(truth, clone)
+    assert (report.changed, report.contained) == (2, {"too large": 1})
+    assert truth.counts().too_large == ("owner/name#2",)
+
+
+def test_a_number_of_nothing_is_no_pull_request(truth, clone):
+    clone.commit("Odd (#0)", {"csrc/a.cu": "a\n"})
+    assert read(truth, clone).total == 0
+
+
+def test_a_merge_of_two_topics_is_one_change(truth, clone):
+    for topic in ("one", "two"):
+        clone.git("checkout", "-q", "-b", topic, "main")
+        clone.commit(topic, {f"csrc/{topic}.cu": f"{topic}\n"})
+    clone.git("checkout", "-q", "main")
+    message = "Merge pull request #4 from a/both\n\nBoth"
+    clone.git("merge", "-q", "--no-ff", "-m", message, "one", "two")
+    assert read(truth, clone).changed == 1
+    assert [file.path for file in truth.files("owner/name#4")] == ["csrc/one.cu", "csrc/two.cu"]
