@@ -4,16 +4,21 @@ The store is optional and never in the way: a run without one says so once and g
 one whose store cannot be read.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_runner.message import Message
 from knowledge_store.errors import KnowledgeError
 from knowledge_store.findings import Found, SearchFilter
+from knowledge_store.places import StorePlaces
 from knowledge_store.records import Passage
 from knowledge_store.routes import RouteLog, of_search
 
 ROUTES = "routes.jsonl"
+_VARIABLE = "KERNELPILOT_KNOWLEDGE"
+_USUAL = "knowledge"
 _MOST_FOUND = 8
 _MOST_LINES = 40
 
@@ -24,6 +29,23 @@ class Evidence(Message):
     passages: tuple[Passage, ...] = ()
     searched: tuple[str, ...] = ()
     """What was asked, how it was answered and how much came back; or why nothing was asked."""
+
+
+def store_of(
+    setting: str, environment: Mapping[str, str] = os.environ, here: Path | None = None
+) -> Path | None:
+    """Return the store that a run searches: the one set, the environment's, or `./knowledge`.
+
+    Args:
+        setting: of `knowledge.store`; empty: none was set.
+        environment: of KERNELPILOT_KNOWLEDGE, which the commands under `knowledge` follow too.
+        here: where the run was started; the current directory.
+    """
+    named = setting or environment.get(_VARIABLE, "")
+    if named:
+        return Path(named).expanduser()
+    usual = (here or Path.cwd()) / _USUAL
+    return usual if StorePlaces(usual).truth.is_file() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +63,7 @@ class Library:
             routes: the run's log of routes, appended to.
         """
         if self.store is None:
-            told = "no knowledge store is set; `make knowledge` builds one for knowledge.store"
+            told = "there is no knowledge store here; `make knowledge` builds one"
             return Evidence(searched=(told,))
         try:
             return _searched(self.store, query, RouteLog(routes))

@@ -28,7 +28,7 @@ from graph.durable import DISK_FULL
 from graph.errors import GraphError, LoopError, RunStopped
 from graph.events import AnyEvent, Exited, RunStarted
 from graph.ledger import AttemptOutcome, ExitReason, RunManifest, RunResult
-from graph.library import Library
+from graph.library import Library, store_of
 from graph.lock import locked
 from graph.meter import Meter
 from graph.run_files import RunFiles
@@ -144,7 +144,7 @@ async def _drive(
         jobs=settings.jobs,
         loop=settings.loop,
         bench=settings.bench.on(target.hardware.device),
-        library=Library(store=settings.knowledge.folder),
+        library=Library(store=store_of(settings.knowledge.store)),
     )
     with _signals(stop, control):
         result = await _ending(services, _loop(services, settings, control))

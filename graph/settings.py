@@ -75,11 +75,7 @@ class KnowledgeSettings(Message):
     """Which store of evidence the researcher searches."""
 
     store: str = ""
-
-    @property
-    def folder(self) -> Path | None:
-        """The store's folder; None: no store."""
-        return Path(self.store).expanduser() if self.store else None
+    """Its folder; empty: `library.store_of` says where else one may be."""
 
 
 class LoopSettings(Message):

@@ -1,8 +1,10 @@
 """Evidence from a real store, or the reason why there is none."""
 
+from pathlib import Path
+
 import pytest
 
-from graph.library import Library
+from graph.library import Library, store_of
 from knowledge_store import operations
 from knowledge_store.embedders import choose
 from knowledge_store.own import ingest
@@ -41,6 +43,16 @@ def test_an_identifier_in_quotes_is_searched_for_exactly(store, tmp_path):
     assert "by literal" in told or "by word" in told
     (entry,) = RouteLog(tmp_path / "routes").entries()
     assert entry.route == "lines"
+
+
+def test_the_setting_comes_before_the_environment_and_that_before_the_usual_place(store, tmp_path):
+    named = {"KERNELPILOT_KNOWLEDGE": "elsewhere"}
+    assert store_of("", {}, tmp_path) is None
+    (tmp_path / "knowledge").symlink_to(store)
+    assert store_of("", {}, tmp_path) == tmp_path / "knowledge"
+    assert store_of("", named, tmp_path) == Path("elsewhere")
+    assert store_of("mine", named, tmp_path) == Path("mine")
+    assert store_of("~/mine", {}, tmp_path) == Path.home() / "mine"
 
 
 def test_without_a_store_nothing_is_found_and_the_remedy_is_named(tmp_path):
