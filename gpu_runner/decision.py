@@ -173,6 +173,15 @@ def enough_pairs(
     return high - low < plan.width
 
 
+def _is_shared(record: BenchRecord) -> bool:
+    """Whether others were busy in more sittings than may contradict a verdict.
+
+    With thirteen sittings a neighbour stirs in one nearly always, and the interval is trimmed.
+    """
+    busy = sum(sitting.pressure_percent > _BUSY_PERCENT for sitting in record.sittings)
+    return not _is_gpu(record) and busy > len(record.sittings) // _OUTLIER_ONE_IN
+
+
 def _is_busy(record: BenchRecord) -> bool:
     return not _is_gpu(record) and any(
         sitting.pressure_percent > _BUSY_PERCENT for sitting in record.sittings
@@ -220,7 +229,7 @@ def _has_cpu_times(record: BenchRecord, against: str) -> bool:
 def _margin(record: BenchRecord, overall: _Sample) -> float:
     if _is_gpu(record):
         return next(m for least, m in _GPU_MARGINS if overall.against_us >= least)
-    return _BUSY_MARGIN if _is_busy(record) else _QUIET_MARGIN
+    return _BUSY_MARGIN if _is_shared(record) else _QUIET_MARGIN
 
 
 def _public_weights(record: BenchRecord) -> dict[str, float]:

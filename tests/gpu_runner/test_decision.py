@@ -198,11 +198,25 @@ def test_a_busy_machine_asks_for_a_wider_margin():
     assert decision.noise == ("others used up to 5 % of the processors (quiet: 5 %)",)
 
 
-def test_one_busy_sitting_makes_the_record_busy():
-    record = claim(*[1.2] * 5)
-    last = record.sittings[4].model_copy(update={"pressure_percent": 60.0})
-    busy = record.model_copy(update={"sittings": (*record.sittings[:4], last)})
-    assert decide(busy, BASE, basis="claim").clock == "cpu"
+@pytest.mark.parametrize(
+    ("sittings", "busy", "margin"),
+    [(1, 1, 0.05), (4, 1, 0.05), (5, 1, 0.03), (5, 2, 0.05), (13, 2, 0.03), (13, 3, 0.05)],
+)
+def test_one_busy_sitting_in_five_does_not_widen_the_margin(sittings, busy, margin):
+    record = claim(*[1.2] * sittings)
+    stirred = [s.model_copy(update={"pressure_percent": 60.0}) for s in record.sittings[:busy]]
+    mixed = record.model_copy(update={"sittings": (*stirred, *record.sittings[busy:])})
+    basis = "claim" if sittings >= 5 else "feedback"
+    decision = decide(mixed, BASE, basis=basis)
+    assert decision.margin == (margin if basis == "claim" else 2 * margin)
+    assert decision.clock == "cpu"
+
+
+def test_one_busy_sitting_is_enough_for_several_threads_not_to_be_ranked():
+    record = two_clocks(wall=1.5, cpu=1.5, pressure=0, threads=2)
+    last = record.sittings[-1].model_copy(update={"pressure_percent": 60.0})
+    busy = record.model_copy(update={"sittings": (*record.sittings[:-1], last)})
+    assert overall(busy).verdict is Verdict.AMBIGUOUS
 
 
 def test_four_percent_is_faster_when_quiet_and_not_when_busy():
