@@ -195,12 +195,13 @@ def _answer(arguments: Arguments, folder: str) -> int:
     if "--json" in arguments.switches:
         _print_json(groups, limit, most, engine)
     else:
-        sys.stdout.writelines(
-            f"{line.key}:{line.diff_line}:{line.text}\n"
-            for line in shown(groups, limit, most, has_files=False)
-        )
-        if total > limit:
-            sys.stderr.write(f"{total} lines in {len(groups)} pulls; --limit {total} shows all\n")
+        printed = 0
+        for line in shown(groups, limit, most, has_files=False):
+            sys.stdout.write(f"{line.key}:{line.diff_line}:{line.text}\n")
+            printed += 1
+        if printed < total:
+            remedy = f"--limit {total}" + (" without --per-repo" if most else "")
+            sys.stderr.write(f"{total} lines in {len(groups)} pulls; {remedy} shows all\n")
     sys.stdout.flush()
     return 0 if total else 1
 

@@ -156,6 +156,30 @@ def test_what_a_limit_leaves_out_is_said_beside_the_lines(say):
     assert say("-e", "^", "--limit", str(total))[2] == ""
 
 
+def test_what_a_bound_of_repositories_leaves_out_is_said(say):
+    status, out, error = say("num_warps", "--per-repo", "1")
+    assert (status, len(out.splitlines())) == (0, 2)
+    assert error == "3 lines in 2 pulls; --limit 3 without --per-repo shows all\n"
+    assert say("num_warps", "--per-repo", "2")[2] == ""
+
+
+def test_any_letter_is_printed_whatever_the_terminal_reads(store):
+    done = subprocess.run(
+        [sys.executable, "-m", "knowledge_store.exact.oneshot", "--store", store, "caf"],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == "y/serving#7:10:+caf\u00e9 \ufffd\x00 end\r\n".encode()
+
+
+def test_a_raw_byte_of_the_command_line_may_stand_in_a_class_or_be_repeated(store):
+    for pattern in (b"[\xff]+\\x00", b"\xff{1}", b"^.*\xff+.*$"):
+        done = program(store, "-e", pattern, "--count")
+        assert (done.returncode, done.stdout) == (0, b"1 lines in 1 pulls\n"), done.stderr
+
+
 def test_json_says_what_a_limit_leaves_out(say):
     told = json.loads(say("--json", "num_warps", "--per-repo", "1")[1])
     assert [(hit["key"], hit["new_line"]) for hit in told["hits"]] == [
