@@ -109,6 +109,30 @@ class Arguments:
             raise UsageError(f"{name} {self.last(name)} must be above zero")
         return number
 
+    def whole(self, name: str, default: int) -> int:
+        """Return an option's value, a whole number above zero.
+
+        Raises:
+            UsageError: it is none.
+        """
+        number = self.number(name, default)
+        if number != int(number):
+            raise UsageError(f"{name} {self.last(name)} is no whole number")
+        return int(number)
+
+    def day(self, name: str) -> str:
+        """Return an option's value, a day or nothing.
+
+        Raises:
+            UsageError: it is none; days are compared as text, so another form would find wrongly.
+        """
+        day = self.last(name)
+        parts = day.split("-")
+        is_day = [*map(len, parts)] == [4, 2, 2] and day.isascii() and "".join(parts).isdigit()
+        if day and not is_day:
+            raise UsageError(f"{name} {day} is no day; write it as 2025-01-31")
+        return day
+
     def request(self) -> Request:
         """Return what is asked.
 
@@ -128,8 +152,8 @@ class Arguments:
         request.narrow(
             repos=self.values.get("--repo", ()),
             paths=self.values.get("--path", ()),
-            since=self.last("--since"),
-            until=self.last("--until"),
+            since=self.day("--since"),
+            until=self.day("--until"),
             kinds=self.values.get("--kind", ()),
             tags=self.values.get("--tag", ()),
         )
@@ -153,27 +177,31 @@ def run(words: Sequence[str]) -> int:
         # Whoever read our output has seen enough; nothing is left to be flushed to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # Without this a store that cannot be read would exit as if nothing were found.
+        sys.stderr.write(f"kernelpilot-grep: {error}\n")
     return 2
 
 
 def _answer(arguments: Arguments, folder: str) -> int:
     request = arguments.request()
-    limit, per_repo = int(arguments.number("--limit", 200)), arguments.values.get("--per-repo")
+    limit, per_repo = arguments.whole("--limit", 200), arguments.values.get("--per-repo")
     groups, engine = search(_opened(folder), request)
     total = sum(len(group.hits) for group in groups)
     if "--count" in arguments.switches:
         sys.stdout.write(f"{total} lines in {len(groups)} pulls\n")
         return 0 if total else 1
-    most = int(arguments.number("--per-repo", 1)) if per_repo else None
+    most = arguments.whole("--per-repo", 1) if per_repo else None
     if "--json" in arguments.switches:
         _print_json(groups, limit, most, engine)
     else:
-        sys.stdout.writelines(
-            f"{line.key}:{line.diff_line}:{line.text}\n"
-            for line in shown(groups, limit, most, has_files=False)
-        )
-        if total > limit:
-            sys.stderr.write(f"{total} lines in {len(groups)} pulls; --limit {total} shows all\n")
+        printed = 0
+        for line in shown(groups, limit, most, has_files=False):
+            sys.stdout.write(f"{line.key}:{line.diff_line}:{line.text}\n")
+            printed += 1
+        if printed < total:
+            remedy = f"--limit {total}" + (" without --per-repo" if most else "")
+            sys.stderr.write(f"{total} lines in {len(groups)} pulls; {remedy} shows all\n")
     sys.stdout.flush()
     return 0 if total else 1
 

@@ -119,6 +119,11 @@ def _for_ripgrep(text: bytes, *, ignore_case: bool, is_word: bool) -> str:
     return body
 
 
+def _is_wide(letter: str) -> bool:
+    """Say whether a character takes several bytes; one that stands for a raw byte takes one."""
+    return not letter.isascii() and not "\udc80" <= letter <= "\udcff"
+
+
 def _refuse_torn(text: str) -> None:
     """Refuse classes and repeats of a character of several bytes, which bytes would tear apart.
 
@@ -140,7 +145,7 @@ def _refuse_torn(text: str) -> None:
             continue
         if letter == "]":
             is_in_class = False
-        elif not letter.isascii() and (is_in_class or after in {"*", "+", "?", "{"}):
+        elif _is_wide(letter) and (is_in_class or after in {"*", "+", "?", "{"}):
             raise PatternError(
                 f"{letter!r} takes several bytes: write a group such as (?:{letter}) in place of "
                 "a class or a repeat of it"

@@ -30,6 +30,7 @@ class Exact:
         self.folder = store / FOLDER
         self._turn = threading.RLock()
         self._manifest: Manifest | None = None
+        self._settled: Manifest | None = None
         self._seen: tuple[int, int, int] | None = None
         self._parts: dict[str, Part] = {}
         self._searched = 0
@@ -51,7 +52,7 @@ class Exact:
         with self._turn:
             for part in self._parts.values():
                 part.close()
-            self._parts, self._manifest, self._seen = {}, None, None
+            self._parts, self._manifest, self._settled, self._seen = {}, None, None, None
 
     # Searching
 
@@ -126,7 +127,6 @@ class Exact:
     def _opened(self) -> list[tuple[Part, frozenset[int]]]:
         """Return the parts of the current manifest, open and as they were written."""
         for attempt in range(_ATTEMPTS):
-            before = self._manifest
             try:
                 current = self._current()
                 for listed in current.parts:
@@ -139,7 +139,7 @@ class Exact:
                 if attempt == _ATTEMPTS - 1:
                     raise _gone(self.folder, error) from error
                 continue
-            if current is not before:
+            if current is not self._settled:
                 self._settle(current)
             return [(self._parts[listed.name], listed.dead) for listed in current.parts]
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -173,6 +173,7 @@ class Exact:
                 else:
                     without.append((part, pull.id))
         self._without_diff = tuple(without)
+        self._settled = current
 
     def update(self, truth: Truth, tell: Tell = silent) -> Report:
         """Bring the index to what the truth holds; damaged parts are built again.

@@ -64,7 +64,7 @@ def read(folder: str) -> Manifest:
     path = os.path.join(folder, NAME)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise IndexMissing(
             f"nothing is indexed in {folder}; run `kernelpilot knowledge build`"
         ) from error

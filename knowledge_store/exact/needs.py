@@ -88,6 +88,14 @@ def bytes_of(operation: object, argument: Any, *, folds: bool) -> frozenset[int]
     return (_ALL - chosen if is_negated else chosen) - {10}
 
 
+def _may_take(operation: object, argument: Any, *, folds: bool) -> frozenset[int] | None:
+    """Return every byte that an operation may take where only some of a pattern may fold."""
+    exact = bytes_of(operation, argument, folds=False)
+    # Neither holds the other: a class that leaves letters out takes fewer when it folds.
+    folded = bytes_of(operation, argument, folds=True) if folds else None
+    return exact if exact is None or folded is None else exact | folded
+
+
 def _either_case(members: Iterable[int]) -> frozenset[int]:
     raw = bytes(sorted(members))
     return frozenset(raw.lower()) | frozenset(raw.upper()) | frozenset(raw)
@@ -147,7 +155,7 @@ def _sequence(items: Tree, *, folds: bool) -> tuple[Sequence[bytes] | None, list
 
 def _item(operation: object, argument: Any, *, folds: bool) -> Shape:
     """Return how an item begins, its clauses and how it ends; None where it is all beginning."""
-    accepted = bytes_of(operation, argument, folds=folds)
+    accepted = _may_take(operation, argument, folds=folds)
     if accepted is not None:
         letters = {bytes((b,)).lower() if folds else bytes((b,)) for b in accepted}
         is_small = 0 < len(letters) <= _MOST_CLASS
@@ -228,7 +236,8 @@ def most_width(tree: Tree) -> float:
 
 def _lead(tree: Tree) -> int:
     lead, _, trail = _item(*tree[0], folds=False) if tree else (_NOTHING, [], None)
-    shortest = min(map(len, lead))
+    # What repeats a letter can begin again within itself.
+    shortest = min(len(set(literal)) for literal in lead)
     if trail is None and shortest == 1:
         literals = itertools.takewhile(lambda item: item[0] is op.LITERAL, tree)
         return len({argument for _, argument in literals})
@@ -267,15 +276,15 @@ def _choices(
     body = argument[1] if operation in _LOOKS else _group_of(operation, argument)
     if body is not None:
         return _paths(body)
-    if operation is op.BRANCH:
-        ways = [_paths(branch) for branch in argument[1]]
+    if operation in (op.BRANCH, op.GROUPREF_EXISTS):
+        ways = [_paths(branch) for branch in _parts(operation, argument)]
         known = [way for way in ways if way is not None]
         if len(known) < len(ways):
             return None
         return sum(way[0] for way in known), max(way[1] for way in known)
     if operation in _REPEATS:
         return _repeated(argument, following)
-    return (1.0, 1) if operation in (op.GROUPREF, op.GROUPREF_EXISTS) else (1.0, 0)
+    return (1.0, 1) if operation is op.GROUPREF else (1.0, 0)
 
 
 def _repeated(
@@ -296,9 +305,13 @@ def _is_handed_over(body: Tree, following: Sequence[Any]) -> bool:
     """Say whether what follows cannot begin with what is repeated, so that one length can match."""
     if len(body) != 1 or not following:
         return False
-    own = bytes_of(*body[0], folds=True)
-    next_ = bytes_of(*following[0], folds=True)
-    return own is not None and next_ is not None and not own & next_
+    # Both stand in one scope of flags; which one it is makes no difference to few patterns.
+    for folds in (False, True):
+        own = bytes_of(*body[0], folds=folds)
+        next_ = bytes_of(*following[0], folds=folds)
+        if own is None or next_ is None or own & next_:
+            return False
+    return True
 
 
 def _walk(items: Tree) -> Iterator[tuple[Any, Any]]:

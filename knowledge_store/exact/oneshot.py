@@ -3,6 +3,7 @@
 `python -I -S .../oneshot.py` starts fastest, for it loads no packages.
 """
 
+import io
 import os
 import sys
 
@@ -14,6 +15,9 @@ from knowledge_store.exact.command import run
 
 def main() -> None:
     """Search once and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Diffs hold any letters; a terminal of another encoding must not end the search.
+        sys.stdout.reconfigure(encoding="utf-8")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _OPTIONS = (
     "--no-config",
     "--text",
+    # Bytes are judged as they are, also after a mark of their order.
+    "--encoding=none",
     "--no-unicode",
     "--color=never",
     "--line-number",

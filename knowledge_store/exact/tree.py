@@ -25,6 +25,7 @@ _LEFT_OUT = ".git"
 _OPTIONS = (
     "--no-config",
     "--text",
+    "--encoding=none",
     "--no-unicode",
     "--color=never",
     "--no-heading",
@@ -132,6 +133,8 @@ def _by_ripgrep(folder: Path, matchers: Sequence[Matcher], timeout_s: float) -> 
         )
     except subprocess.TimeoutExpired as error:
         raise late(timeout_s) from error
+    except OSError:
+        return None
     if done.returncode not in (0, 1):
         return None
     return _parsed(done.stdout)
@@ -181,7 +184,7 @@ def _batches(folder: Path) -> Iterator[list[str]]:
     batch: list[str] = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != _LEFT_OUT)
-        for name in sorted(names):
+        for name in sorted(name for name in names if name != _LEFT_OUT):
             path = Path(root, name)
             if path.is_file() and not path.is_symlink() and path.stat().st_size:
                 batch.append(path.relative_to(folder).as_posix())

@@ -74,7 +74,7 @@ class _Kept:
 
     @property
     def is_sparse(self) -> bool:
-        return len(self.live) < self.pulls * 3 // 4
+        return not self.live or len(self.live) < self.pulls * 3 // 4
 
     def retire(self, keys: AbstractSet[str]) -> None:
         """Take pulls out that are written anew or not at all."""
@@ -107,7 +107,8 @@ def update(folder: Path, truth: Truth, tell: Tell) -> Report:
         change = _change(kept, wanted, touched)
         parts = change.parts
         is_stamped = any(part.has_new_stamp for part in kept)
-        is_changed = bool(change.keys or change.gone or rebuilt or is_stamped)
+        is_merged = len(parts) < len(kept)
+        is_changed = bool(change.keys or change.gone or rebuilt or is_stamped or is_merged)
         if is_changed or seen != revision or not _is_there(folder):
             parts = parts + _written(folder, truth, change.keys, wanted, tell)
             manifests.write(str(folder), Manifest(revision, parts))
