@@ -8,6 +8,7 @@ _MOST_HOT = 5
 _CHARACTERS_A_TOKEN = 3.0
 """Of numbers, metric names and machine code; prose has more, so this errs on the safe side."""
 MODEL_TOKENS = 2000
+_MOST_CODE = 90
 _LONGEST_LINE = 600
 """Characters; no edit that a rule asks for is longer."""
 
@@ -21,7 +22,8 @@ def for_model(digest: Digest, *, most_tokens: int = MODEL_TOKENS) -> str:
     """Return what a model is given: as many sections as fit, the edit always, the rest by id."""
     environment, headline, *middle, edit = _sections(digest)
     headline, edit = _short(headline), _short(edit)
-    note = f"Full digest: `{digest.digest_id}` (kernelpilot digest {digest.report} --json)"
+    report = _code(digest.report, _LONGEST_LINE)
+    note = f"Full digest: `{digest.digest_id}` (kernelpilot digest {report} --json)"
     room = int(most_tokens * _CHARACTERS_A_TOKEN)
     parts = [headline, edit, note]
     room -= sum(len(part) + 2 for part in parts)
@@ -179,6 +181,6 @@ def plain(text: str) -> str:
     return flat.replace("<", "&lt;").replace("`", "'")
 
 
-def _code(text: str) -> str:
+def _code(text: str, most: int = _MOST_CODE) -> str:
     flat = "".join(char for char in " ".join(text.split()) if char.isprintable())
-    return flat.replace("`", "'")[:90]
+    return flat.replace("`", "'")[:most]
