@@ -60,9 +60,20 @@ class RouteLog:
         self.path = path
 
     def append(self, entry: RouteEntry) -> None:
-        """Write an entry; it is on disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = entry.model_dump_json().encode() + b"\n"
+        """Write an entry; it is on disk when this returns.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(entry.model_dump_json().encode() + b"\n")
+        except OSError as error:
+            raise StoreError(
+                f"the route log {self.path} cannot be written: {error.strerror}; name a file"
+            ) from error
+
+    def _write(self, line: bytes) -> None:
         # One write of one line: appends of two processes never mix. The lock is for the mending.
         number = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:

@@ -22,7 +22,7 @@ EVERYTHING = {
     "is_scored": False,
     "idle_attempts": 5,
 }
-LADDER = (
+LADDER: tuple[tuple[str, dict[str, object]], ...] = (
     ("claim", {}),
     ("first", {"claimed": ""}),
     ("reviewer", {"has_digest": True}),
