@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -68,6 +68,7 @@ def test_an_entry_that_only_lost_its_line_end_is_kept(log):
     assert log.entries() == (first, second)
 
 
+@settings(max_examples=10, deadline=None)  # each entry is written through to the disk
 @given(st.integers(0, 700))
 def test_wherever_a_crash_cuts_whole_entries_stay(tmp_path_factory, cut):
     log = RouteLog(tmp_path_factory.mktemp("cut") / "r.jsonl")
@@ -103,6 +104,7 @@ def test_an_entry_has_its_fields_and_no_other(changes):
         make_entry(**changes)
 
 
+@settings(max_examples=10, deadline=None)  # same
 @given(st.text(max_size=30))
 def test_a_query_of_any_characters_is_one_line(tmp_path_factory, query):
     log = RouteLog(tmp_path_factory.mktemp("any") / "r.jsonl")

@@ -6,6 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -199,9 +200,9 @@ def test_a_search_of_a_provider_is_one_object_and_one_entry(web, tmp_path, capsy
 
 def test_a_search_without_results_says_so_by_its_exit_code(web, tmp_path, capsys):
     log = tmp_path / "routes.jsonl"
-    with pytest.raises(Exception, match="1") as caught:
+    with pytest.raises(typer.Exit) as caught:
         _show_results(web(search_url=f"{SITE}/none"), "x", log, as_json=True)
-    assert getattr(caught.value, "exit_code", None) == 1
+    assert caught.value.exit_code == 1
     assert json.loads(capsys.readouterr().out) == {"results": []}
     assert RouteLog(log).entries()[0].keys == ()
 
