@@ -1,6 +1,7 @@
 """Which addresses of the web may be asked: official hosts, https, public addresses. Pure."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -27,6 +28,9 @@ OFFICIAL = (
 """Hosts of the makers of what is optimised; a settings file may name others."""
 
 _HTTPS = 443
+_HOST = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""Its last 32 bits are the IPv4 address that a translator connects to. Source: RFC 6052."""
 
 
 class Forbidden(SourceError):
@@ -65,8 +69,11 @@ def checked(url: str, hosts: tuple[str, ...] = OFFICIAL) -> Address:
     host = (parts.hostname or "").rstrip(".").lower()
     if not any(host == one or host.endswith(f".{one}") for one in hosts):
         raise Forbidden(f"{host or url!r} is not among the allowed hosts: {', '.join(hosts)}")
+    if not _HOST.fullmatch(host):
+        raise Forbidden(f"{host!r} is not a name that a host may have")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if any(ord(char) <= ord(" ") or ord(char) > ord("~") for char in target):
+    # The parser drops tabs and ends of lines; what is cited would then not be what was asked.
+    if any(char <= " " for char in url) or any(not " " < char <= "~" for char in target):
         raise Forbidden(f"{url!r} has characters that a URL may not have; escape them")
     return Address(url=url, host=host, target=target)
 
@@ -88,7 +95,7 @@ def public(addresses: tuple[str, ...], host: str) -> str:
         except ValueError as error:
             raise Forbidden(f"{host} has an odd address: {text!r}") from error
         inner = _inner(one)
-        if not inner.is_global or inner.is_multicast:
+        if not inner.is_global or inner.is_multicast or _is_set_aside(inner):
             raise Forbidden(f"{host} leads to {text}, which is not a public address")
     return addresses[0]
 
@@ -99,5 +106,13 @@ def _inner(
     """Return the IPv4 address that an IPv6 one wraps, or itself."""
     if isinstance(address, ipaddress.IPv6Address):
         teredo = address.teredo
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
     return address
+
+
+def _is_set_aside(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Tell whether an address is of no use in public, though no registry lists it as private."""
+    is_site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
+    return address.is_reserved or is_site_local

@@ -60,7 +60,7 @@ def of_bundle(bundle: Path, seen: dict[str, str]) -> Iterator[tuple[str, str]]:
         origin = _mapping(yaml.safe_load((bundle / _ORIGIN).read_bytes()))
     except FileNotFoundError:
         yield "bundle origin", f"it has no {_ORIGIN}"
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         yield "bundle origin", f"{_ORIGIN} cannot be read: {_line(error)}"
     else:
         yield from _of_origin(bundle, origin, seen)
@@ -99,7 +99,7 @@ def _of_upstream(bundle: Path) -> Iterator[tuple[str, str]]:
     except FileNotFoundError:
         yield "bundle upstream", f"it has no {_UPSTREAM}"
         return
-    except (ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         yield "bundle upstream", f"{_UPSTREAM} cannot be read: {_line(error)}"
         return
     pull = told.get("pull") or told
@@ -127,8 +127,8 @@ def _of_files(bundle: Path, origin: Mapping[str, Any]) -> Iterator[tuple[str, st
         if not _HEX.fullmatch(digest):
             yield "bundle digest", f"{name}: {digest!r} is not a sha256"
             continue
-        path = (bundle / name).resolve()
-        if not name or not path.is_relative_to(bundle.resolve()):
+        path = (bundle / name.replace("\0", "")).resolve()
+        if not name or "\0" in name or not path.is_relative_to(bundle.resolve()):
             yield "bundle path", f"{name!r} leads out of the bundle"
         elif not path.is_file():
             yield "bundle file", f"{name} is listed and not there"

@@ -18,9 +18,10 @@ _MOST_BODY = 12_000
 _MOST_PATHS = 150
 _MOST_HEADINGS = 120
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_COMMENT_END = "-->"
 _TAG = re.compile(r"</?[a-zA-Z][^>\n]{0,200}>")
-_TARGET = re.compile(r"\]\([^)\s]*\)|https?://\S+")
-_BOX = re.compile(r"^\s*[-*]\s*\[[ xX]?\].*$", re.MULTILINE)
+_TARGET = re.compile(r"\]\([^)\s]{0,1000}\)|https?://\S+")
+_BOX = re.compile(r"^[^\S\n]*[-*][^\S\n]*\[[ xX]?\].*$", re.MULTILINE)
 _SPACE = re.compile(r"\s+")
 
 
@@ -67,7 +68,10 @@ def card_of(pull: PullRequest, files: tuple[DiffFile, ...], chunks: tuple[Chunk,
 
 def clean_body(body: str) -> str:
     """Return a body without what its template brought: comments, boxes, markup, link targets."""
-    text = _COMMENT.sub(" ", body)
+    # Up to the last end of a comment, as one that never ends would be looked for to the end of the
+    # text, from each place where one begins: a body may be hostile, or only a log.
+    end = body.rfind(_COMMENT_END) + len(_COMMENT_END) if _COMMENT_END in body else 0
+    text = _COMMENT.sub(" ", body[:end]) + body[end:]
     text = _BOX.sub(" ", text)
     text = _TARGET.sub(" ", text)
     return _TAG.sub(" ", text)[:_MOST_BODY].strip()

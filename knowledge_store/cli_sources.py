@@ -22,6 +22,7 @@ from knowledge_store.cli_options import (
 
 if TYPE_CHECKING:
     from knowledge_store.source_map import SourceMap
+    from knowledge_store.web import Web
 
 app = typer.Typer(help="Repositories beside the corpus: clone, then search.")
 
@@ -111,13 +112,27 @@ def web(
 
     settings = WebSettings(is_on=is_on, hosts=(*OFFICIAL, *(host or ())), search_url=search_url)
     if not what.startswith(("http://", "https://")):
-        for url, title in Web(settings).search(what):
-            typer.echo(json.dumps({"url": url, "title": title}) if as_json else f"{url}  {title}")
+        _show_results(Web(settings), what, log, as_json=as_json)
         return
     passage = Web(settings).fetch(what)
     if log is not None:
         routes.RouteLog(log).append(routes.of_fetch("web", what, [passage.source]))
     typer.echo(passage.model_dump_json() if as_json else passage.text)
+
+
+def _show_results(web: "Web", words: str, log: Path | None, *, as_json: bool) -> None:
+    from knowledge_store import routes  # noqa: PLC0415 - with the command
+
+    found = web.search(words)
+    if log is not None:
+        routes.RouteLog(log).append(routes.of_fetch("web", words, [url for url, _ in found]))
+    if as_json:
+        typer.echo(json.dumps({"results": [{"url": url, "title": title} for url, title in found]}))
+    else:
+        for url, title in found:
+            typer.echo(f"{url}  {title}")
+    if not found:
+        raise typer.Exit(FOUND_NOTHING)
 
 
 def _bring(sources: "SourceMap", names: Iterable[str], *, is_update: bool, as_json: bool) -> None:

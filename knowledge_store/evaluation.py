@@ -68,14 +68,22 @@ def read_questions(path: Path) -> tuple[Question, ...]:
     """Return the questions of a JSONL file.
 
     Raises:
-        SourceError: a line is not a question; the message names it.
+        SourceError: the file cannot be read, or a line is not a question; the message names it.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        # A title may hold other characters that end lines elsewhere.
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{path} cannot be read as questions: {error}") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                found.append(Question.model_validate_json(line))
-            except ValidationError as error:
+                one = Question.model_validate_json(line)
+                for pattern in one.rubric_all_regex_i:
+                    re.compile(pattern)
+                found.append(one)
+            except (ValidationError, re.error) as error:
                 raise SourceError(f"{path}, line {number}, is not a question: {error}") from error
     return tuple(found)
 

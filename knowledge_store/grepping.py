@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from knowledge_store import lines
 from knowledge_store.exact import Exact, ExactAnswer, ExactQuery
 from knowledge_store.findings import SearchFilter
 from knowledge_store.routes import RouteEntry, RouteLog
+from knowledge_store.truth import Truth
 
 
 class GrepRequest(BaseModel):
@@ -31,10 +33,14 @@ def grep(store: Path, request: GrepRequest, log: Path | None = None) -> ExactAns
     """Return every line that matches, as many as were asked for, with the totals of all.
 
     Raises:
-        StoreError: there is no index, or it is damaged.
+        StoreError: there is no index, or it is damaged; or no repository of a name.
         KnowledgeError: a pattern cannot be searched, or the time allowed ended.
     """
     only = request.only
+    if only.repos:
+        # No line of a repository that is not here is no finding: its name may be misspelt.
+        with Truth(store, read_only=True) as truth:
+            lines.named(only.repos, {key.rpartition("#")[0] for key in truth.keys()})  # noqa: SIM118 - not a mapping
     query = ExactQuery(
         patterns=request.patterns,
         mode=request.mode,

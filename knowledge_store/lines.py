@@ -1,9 +1,10 @@
 """Exact answers by pull request: every line that holds a pattern, most lines first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from knowledge_store.errors import StoreError
 from knowledge_store.exact import Exact, ExactAnswer, ExactQuery, Hit
 from knowledge_store.findings import Found, Reason, SearchAnswer, SearchFilter
 from knowledge_store.pulls import PullRequest
@@ -72,6 +73,24 @@ def search(
         total_pulls=answer.total_pulls,
         total_lines=answer.total_hits,
     )
+
+
+def named(names: Iterable[str], repos: Collection[str]) -> tuple[str, ...]:
+    """Return those repositories that some names mean, by the last part of them or in full.
+
+    Raises:
+        StoreError: there is none of such a name.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        wanted = name.lower()
+        some = [r for r in repos if wanted in {r.lower(), r.lower().partition("/")[2]}]
+        if not some:
+            raise StoreError(
+                f"no repository {name!r} in the store; it holds {', '.join(sorted(repos))}"
+            )
+        found.update(dict.fromkeys(sorted(some)))
+    return tuple(found)
 
 
 def exact_query(

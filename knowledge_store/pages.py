@@ -16,8 +16,8 @@ _SHORT = re.compile(r"(?P<name>[\w.-]+)#(?P<number>\d+)")
 _URL = re.compile(r"https?://[\w.-]+/(?P<repo>[\w.-]+/[\w.-]+)/pull/(?P<number>\d+)(?:[/?#]\S*)?")
 _SLUG = re.compile(r"pr-(?P<name>[\w.-]+)-(?P<number>\d+)")
 _MENTION = re.compile(
-    r"https?://github\.com/(?P<url>[\w.-]+/[\w.-]+)/pull/(?P<of>\d+)"
-    r"|(?<![\w/])(?P<repo>[\w.-]+/[\w.-]+)#(?P<in>\d+)|(?<![\w/&#])#(?P<own>\d+)\b"
+    r"https?://github\.com/(?P<url>[\w.-]+/[\w.-]+)/pull/(?P<of>\d{1,18})(?!\d)"
+    r"|(?<![\w/])(?P<repo>[\w.-]+/[\w.-]+)#(?P<in>\d{1,18})(?!\d)|(?<![\w/&#])#(?P<own>\d{1,18})\b"
 )
 _DIGITS = 18
 _MOST_FOLLOWED = 10

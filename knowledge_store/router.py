@@ -1,6 +1,7 @@
 """Which search a query wants: lines that hold a string, or pull requests about a subject. Pure."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,9 @@ def is_identifier(text: str) -> bool:
 
 def _compiles(pattern: str) -> bool:
     try:
-        re.compile(pattern)
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of a `[[`, which means itself so far
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
         return False
     return True

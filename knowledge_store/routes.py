@@ -4,6 +4,7 @@
 complete search of that subject is in the log. An idea is borrowed from a diff that was opened.
 """
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -59,12 +60,25 @@ class RouteLog:
         self.path = path
 
     def append(self, entry: RouteEntry) -> None:
-        """Write an entry; it is on disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        line = entry.model_dump_json().encode() + b"\n"
-        # One write of one line: appends of two processes never mix.
-        number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        """Write an entry; it is on disk when this returns.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(entry.model_dump_json().encode() + b"\n")
+        except OSError as error:
+            raise StoreError(
+                f"the route log {self.path} cannot be written: {error.strerror}; name a file"
+            ) from error
+
+    def _write(self, line: bytes) -> None:
+        # One write of one line: appends of two processes never mix. The lock is for the mending.
+        number = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX)
+            _mend(number)
             os.write(number, line)
             os.fsync(number)
         finally:
@@ -90,6 +104,24 @@ class RouteLog:
                     break
                 raise StoreError(f"{self.path}, line {number}, is damaged; move it away") from error
         return tuple(found)
+
+
+def _mend(number: int) -> None:
+    """End a last line that a crash left without its end, or remove it where it is not whole.
+
+    The next entry would continue that line, and both would be lost with all the others.
+    """
+    size = os.fstat(number).st_size
+    if not size or os.pread(number, 1, size - 1) == b"\n":
+        return
+    content = os.pread(number, size, 0)
+    begin = content.rfind(b"\n") + 1
+    try:
+        RouteEntry.model_validate_json(content[begin:])
+    except ValidationError:
+        os.ftruncate(number, begin)
+    else:
+        os.write(number, b"\n")
 
 
 def of_search(answer: SearchAnswer, only: SearchFilter) -> RouteEntry:

@@ -12,7 +12,6 @@ from typing import Self
 from knowledge_store import lines, semantic
 from knowledge_store.embedders import Embedder
 from knowledge_store.embedding_cache import EmbeddingCache
-from knowledge_store.errors import StoreError
 from knowledge_store.exact import Exact
 from knowledge_store.findings import Found, Reason, SearchAnswer, SearchFilter
 from knowledge_store.fusion import Fused
@@ -146,17 +145,7 @@ class Searcher:
         Raises:
             StoreError: the store holds none of such a name.
         """
-        known = self._repos
-        found: dict[str, None] = {}
-        for name in names:
-            wanted = name.lower()
-            some = [r for r in known if wanted in {r.lower(), r.lower().partition("/")[2]}]
-            if not some:
-                raise StoreError(
-                    f"no repository {name!r} in the store; it holds {', '.join(sorted(known))}"
-                )
-            found.update(dict.fromkeys(sorted(some)))
-        return tuple(found)
+        return lines.named(names, self._repos)
 
     def _meaning(self, query: str, limit: int, only: SearchFilter) -> tuple[tuple[Found, ...], int]:
         names = self.full_names(only.repos)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from knowledge_store import locks
 from knowledge_store.errors import SourceError
@@ -81,7 +81,7 @@ def read_registry(path: Path = REGISTRY) -> tuple[Source, ...]:
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
         found = tuple(Source.model_validate(row) for row in told["sources"])
-    except (OSError, yaml.YAMLError, ValidationError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         raise SourceError(f"{path} is not a registry of sources: {error}") from error
     ids = [one.source_id for one in found]
     twice = sorted({name for name in ids if ids.count(name) > 1})

@@ -100,7 +100,8 @@ def _dates(held: Held, today: str) -> Said:
 def _address(held: Held, _today: str) -> Said:
     pull = held.pull
     found = _PULL_URL.fullmatch(pull.url) if "/pull/" in pull.url else None
-    if found and (found["repo"].lower(), int(found["number"])) != (pull.repo.lower(), pull.number):
+    named = found and f"{found['repo']}#{found['number'].lstrip('0')}".lower()
+    if named and named != pull.key.lower():
         yield "url", f"{pull.url} is another pull request's"
 
 

@@ -87,7 +87,7 @@ def resolved(host: str) -> tuple[str, ...]:
     """
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a label that is empty or too long is the latter
         raise SourceError(f"{host} does not resolve: {error}") from error
     return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -139,7 +139,7 @@ class Web:
         try:
             told = json.loads(raw)["results"]
             rows = [(str(row["url"]), str(row.get("title", ""))) for row in told]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise SourceError(
                 f"the provider's answer is not of the agreed shape: {error}"
             ) from error
@@ -159,7 +159,7 @@ class Web:
             address = checked(url, self._settings.hosts)
             answer = self._ask(address)
             if isinstance(answer, str):
-                url = urljoin(address.url, answer)
+                url = _joined(address, answer)
                 continue
             return address, *answer
         raise Forbidden(f"{url}: more than {self._settings.most_redirects} redirects")
@@ -198,7 +198,17 @@ class Web:
             if size > most:
                 raise Forbidden(f"{address.url} is larger than {most} bytes")
             parts.append(part)
+        if answer.length:  # a read of a given size ends in silence where the server hangs up
+            raise http.client.IncompleteRead(b"".join(parts), answer.length)
         return b"".join(parts)
+
+
+def _joined(address: Address, place: str) -> str:
+    """Return where a redirect from an address leads."""
+    try:
+        return urljoin(address.url, place)
+    except ValueError as error:
+        raise Forbidden(f"{address.url} leads to {place!r}, which is not a URL: {error}") from error
 
 
 class _Text(HTMLParser):
@@ -218,6 +228,12 @@ class _Text(HTMLParser):
             self._silent = max(0, self._silent - 1)
         if tag in _BLOCKS:
             self.parts.append("\n")
+
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Pass over `<![...]>`, of which the library knows a few kinds and asserts the others."""
+        del report
+        end = self.rawdata.find(">", i)
+        return end + 1 if end >= 0 else -1
 
     def handle_data(self, data: str) -> None:
         if not self._silent:

@@ -27,6 +27,11 @@ class Delta:
     """`-29 %`, `+12 points`, or empty where it cannot be said."""
 
 
+_ROUNDS_UP = 0.9995
+"""From here three digits of the smaller unit would be a thousand of it."""
+_SECOND_US, _MILLISECOND_US = 1e6, 1e3
+
+
 def percent(value: float) -> str:
     """Write a fraction of one."""
     return f"{value * 100:.1f} %"
@@ -34,15 +39,24 @@ def percent(value: float) -> str:
 
 def bytes_of(value: float) -> str:
     """Write a number of bytes."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
-        if abs(value) >= size:
+    for size, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if abs(value) >= size * _ROUNDS_UP:
             return f"{value / size:.3g} {unit}"
     return f"{value:.0f} B"
 
 
 def microseconds(value: float) -> str:
     """Write a time."""
-    return f"{value / 1000:.4g} ms" if value >= 1000 else f"{value:.4g} us"  # noqa: PLR2004 - of a ms
+    if value >= _SECOND_US:
+        return f"{value / _SECOND_US:.4g} s"
+    if value >= _MILLISECOND_US:
+        return f"{value / _MILLISECOND_US:.4g} ms"
+    return f"{value:.4g} us"
+
+
+def relative(change: float) -> str:
+    """Write a relative change, `-29 %`; no minus stands before a zero."""
+    return f"{round(change * 100) + 0.0 if math.isfinite(change) else change:+.0f} %"
 
 
 def plain(value: float) -> str:
@@ -201,9 +215,9 @@ def _change(metric: Metric, before: float | None, after: float | None) -> str:
     if before is None or after is None:
         return ""
     if metric.is_share:
-        return f"{(after - before) * 100:+.1f} points"
+        return f"{round((after - before) * 100, 1) + 0.0:+.1f} points"  # no minus before a zero
     change = change_of(before, after)
-    return "" if change is None else f"{change * 100:+.0f} %"
+    return "" if change is None else relative(change)
 
 
 def _moved(old: Signals, new: Signals, name: str, way: int) -> bool:

@@ -61,7 +61,7 @@ def outcome_of(prediction: Movement, before: float | None, after: float | None) 
     sign = 1 if prediction.direction == "up" else -1
     if not before or not after:  # from nothing, or to nothing: no ratio tells how far
         return "hit" if (after > before) == (sign > 0) else "opposite"
-    moved = sign * math.log(after / before)
+    moved = sign * (math.log(after) - math.log(before))  # their ratio may be no float
     if moved < -math.log1p(_NOISE):
         return "opposite"
     return "hit" if moved >= _ENOUGH * abs(math.log(prediction.factor)) else "miss"

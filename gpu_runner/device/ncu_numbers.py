@@ -13,7 +13,7 @@ Mark = Literal[".", ",", ""]
 """What begins the fraction of a number; empty: the table does not tell."""
 
 _PREFIXES = {"n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_SCALED = re.compile(r"^([nuµμmkKMGT]?)(bytes?|seconds?|secs?|s|hz)$", re.IGNORECASE)
+_SCALED = re.compile(r"^([nuµμmkKMGT]?)(bytes?|seconds?|secs?|s|hz)$", re.IGNORECASE | re.ASCII)
 _INTEGER = re.compile(r"^[+-]?[1-9]\d{0,2}([.,])\d{3}(?:\1\d{3})*$")
 _BLANKS = re.compile("[\\s\u00a0\u202f'\u2019]")
 _PLAIN = re.compile(r"^[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?$", re.IGNORECASE)
@@ -115,5 +115,7 @@ def _factor(part: str) -> float:
     if match is None:
         return 1.0
     prefix = match.group(1).replace("µ", "u").replace("μ", "u")
-    is_small = prefix in {"n", "u", "m"} and match.group(2)[0].lower() == "s"
-    return _PREFIXES[prefix if is_small else prefix.upper()]
+    if prefix.lower() in {"n", "u"}:  # nothing large begins with these
+        return _PREFIXES[prefix.lower()]
+    is_milli = prefix == "m" and match.group(2)[0].lower() == "s"
+    return _PREFIXES[prefix if is_milli else prefix.upper()]

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from agents.diagnosis.comparison import METRICS, change_of, compare, explain, matched, microseconds
+from agents.diagnosis.comparison import (
+    METRICS,
+    change_of,
+    compare,
+    explain,
+    matched,
+    microseconds,
+    relative,
+)
 from agents.diagnosis.comparison import percent as shown_percent
 from agents.diagnosis.device import Diagnosis, diagnose_kernel
 from agents.diagnosis.query import evidence_query
@@ -254,7 +262,7 @@ def _against(kernel: KernelFacts, others: Sequence[KernelFacts], report: str) ->
     headline = "no duration in one of the reports"
     if change is not None and other.time_us is not None and kernel.time_us is not None:
         times = f"{microseconds(kernel.time_us)} against {microseconds(other.time_us)}"
-        headline = f"{times}: {change * 100:+.0f} %"
+        headline = f"{times}: {relative(change)}"
     return Against(
         report=report,
         kernel=other.kernel,

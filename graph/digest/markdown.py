@@ -8,6 +8,9 @@ _MOST_HOT = 5
 _CHARACTERS_A_TOKEN = 3.0
 """Of numbers, metric names and machine code; prose has more, so this errs on the safe side."""
 MODEL_TOKENS = 2000
+_MOST_CODE = 90
+_LONGEST_LINE = 600
+"""Characters; no edit that a rule asks for is longer."""
 
 
 def markdown(digest: Digest) -> str:
@@ -18,7 +21,9 @@ def markdown(digest: Digest) -> str:
 def for_model(digest: Digest, *, most_tokens: int = MODEL_TOKENS) -> str:
     """Return what a model is given: as many sections as fit, the edit always, the rest by id."""
     environment, headline, *middle, edit = _sections(digest)
-    note = f"Full digest: `{digest.digest_id}` (kernelpilot digest {digest.report} --json)"
+    headline, edit = _short(headline), _short(edit)
+    report = _code(digest.report, _LONGEST_LINE)
+    note = f"Full digest: `{digest.digest_id}` (kernelpilot digest {report} --json)"
     room = int(most_tokens * _CHARACTERS_A_TOKEN)
     parts = [headline, edit, note]
     room -= sum(len(part) + 2 for part in parts)
@@ -32,6 +37,14 @@ def for_model(digest: Digest, *, most_tokens: int = MODEL_TOKENS) -> str:
         room -= len(section) + 2
     text = "\n\n".join((headline, *kept, edit, note))
     return text[: int(most_tokens * _CHARACTERS_A_TOKEN)] + "\n"
+
+
+def _short(section: str) -> str:
+    """Return a section without the ends of long lines: some kernels' names fill pages."""
+    return "\n".join(
+        line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
+        for line in section.splitlines()
+    )
 
 
 def _cut(section: str, room: int) -> str:
@@ -162,9 +175,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def plain(text: str) -> str:
     """Return text that changes no table and no markup: kernels' names come from anywhere."""
-    flat = " ".join(text.split()).replace("|", "\\|")
+    flat = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    for char in "\\|[":  # a backslash first: it would take the next one's meaning away
+        flat = flat.replace(char, f"\\{char}")
     return flat.replace("<", "&lt;").replace("`", "'")
 
 
-def _code(text: str) -> str:
-    return " ".join(text.split()).replace("`", "'")[:90]
+def _code(text: str, most: int = _MOST_CODE) -> str:
+    flat = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return flat.replace("`", "'")[:most]

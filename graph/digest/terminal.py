@@ -17,7 +17,7 @@ def show(console: Console, digest: Digest) -> None:
         console.print(_kernels(digest))
     colour = _COLOURS[digest.confidence_word]
     console.print(
-        f"\n[bold]{escape(digest.kernel)}[/bold]  {digest.label}  "
+        f"\n[bold]{_safe(digest.kernel)}[/bold]  {digest.label}  "
         f"[{colour}]{digest.confidence_word} confidence ({digest.confidence:.2f})[/{colour}]"
     )
     if digest.is_near_roof:
@@ -30,14 +30,14 @@ def show(console: Console, digest: Digest) -> None:
     spots = [spot for spot in digest.hotspots if spot.symbol == "line"][:_MOST_SPOTS]
     for spot in spots:
         console.print(
-            escape(f"  {spot.share:6.1%}  {spot.detail}  {spot.stall}  {spot.text[:60]}"),
+            _safe(f"  {spot.share:6.1%}  {spot.detail}  {spot.stall}  {spot.text[:60]}"),
             highlight=False,
         )
     _show_edit(console, digest)
 
 
 def _kernels(digest: Digest) -> Table:
-    table = Table(title=escape(digest.report), title_justify="left")
+    table = Table(title=_safe(digest.report), title_justify="left")
     table.add_column("")
     table.add_column("kernel", overflow="fold")
     for heading in ("launches", "time us", "share"):
@@ -47,7 +47,7 @@ def _kernels(digest: Digest) -> Table:
     for line in listed(digest):
         table.add_row(
             ">" if line.is_chosen else "",
-            escape(line.kernel),
+            _safe(line.kernel),
             str(line.launches),
             "-" if line.time_us is None else f"{line.time_us:.4g}",
             "-" if line.share is None else f"{line.share:.1%}",
@@ -66,7 +66,7 @@ def _evidence(digest: Digest) -> Table:
         table.add_column(heading)
     for line in digest.evidence:
         limit = "" if line.threshold is None else f"{line.op} {line.threshold:g}"
-        table.add_row(escape(line.metric), escape(line.shown), limit)
+        table.add_row(_safe(line.metric), _safe(line.shown), limit)
     return table
 
 
@@ -75,16 +75,16 @@ def _stalls(digest: Digest) -> Table:
     for heading in ("warps wait for", "share", ""):
         table.add_column(heading)
     for name, share in digest.stalls.items():
-        table.add_row(escape(name), f"{share:.1%}", "#" * max(1, round(share * _BAR)))
+        table.add_row(_safe(name), f"{share:.1%}", "#" * max(1, round(share * _BAR)))
     return table
 
 
 def _show_against(console: Console, digest: Digest) -> None:
     if digest.against is None:
         return
-    console.print(escape(f"against {digest.against.report}: {digest.against.headline}"))
+    console.print(_safe(f"against {digest.against.report}: {digest.against.headline}"))
     for text in digest.against.explanation:
-        console.print(escape(f"  slower because: {text}"))
+        console.print(_safe(f"  slower because: {text}"))
     table = Table(box=None, pad_edge=False)
     for heading in ("metric", "before", "now", "change"):
         table.add_column(heading)
@@ -93,7 +93,7 @@ def _show_against(console: Console, digest: Digest) -> None:
             table.add_row(one.label, one.shown_before, one.shown_after, one.change)
     console.print(table)
     for text in digest.against.sass:
-        console.print(escape(f"  {text}"))
+        console.print(_safe(f"  {text}"))
 
 
 def _show_edit(console: Console, digest: Digest) -> None:
@@ -107,6 +107,11 @@ def _show_edit(console: Console, digest: Digest) -> None:
         ("validation", edit.validation),
         ("others", edit.why_others_are_weaker),
     ):
-        console.print(f"  {name:>10}  {escape(text)}", highlight=False)
+        console.print(f"  {name:>10}  {_safe(text)}", highlight=False)
     if digest.missing:
-        console.print(escape(f"  {'missing':>10}  {', '.join(digest.missing[:6])}"))
+        console.print(_safe(f"  {'missing':>10}  {', '.join(digest.missing[:6])}"))
+
+
+def _safe(text: str) -> str:
+    """Return text that is neither markup nor a terminal's control sequence: names are not ours."""
+    return escape("".join(char if char.isprintable() else " " for char in text))
