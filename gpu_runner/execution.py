@@ -92,6 +92,7 @@ class Execution:
         if self._child.wait(TERMINATE_S) is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
+            self._child.send_signal(signal.SIGKILL)  # a fork that does not lead its group yet
             self._child.wait(_REAP_S)
 
     def wait(self) -> AnyOutcome:

@@ -80,9 +80,9 @@ class Matcher:
 
     def _read_expression(self, text: str) -> None:
         import re  # noqa: PLC0415 - literals need none of these
-        import warnings  # noqa: PLC0415
+        import warnings  # noqa: PLC0415 - same
 
-        from knowledge_store.exact import needs, rust  # noqa: PLC0415
+        from knowledge_store.exact import needs, rust  # noqa: PLC0415 - same
 
         source = text.encode("utf-8", "surrogateescape")
         flags = re.IGNORECASE if self.folds else 0

@@ -82,7 +82,7 @@ class Request:
         self.since, self.until = since, until
         if paths:
             import fnmatch  # noqa: PLC0415 - only filtered searches need them
-            import re  # noqa: PLC0415
+            import re  # noqa: PLC0415 - literals need none
 
             self._globs = re.compile("|".join(map(fnmatch.translate, paths)))
 

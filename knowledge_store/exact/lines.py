@@ -123,7 +123,7 @@ def _ranges(header: bytes) -> tuple[bool, int, int] | None:
         Whether no line is removed or kept, and the first and the last new line.
     """
     words = header.split(b" ", 4)
-    if len(words) < 4 or not words[2].startswith(b"+") or words[3].rstrip() != b"@@":  # noqa: PLR2004
+    if len(words) < 4 or not words[2].startswith(b"+") or words[3].rstrip() != b"@@":  # noqa: PLR2004 - `@@ -1 +1 @@`
         return None
     start, _, count = words[2][1:].partition(b",")
     if not start.isdigit() or not (count or b"1").isdigit():

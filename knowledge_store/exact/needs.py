@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from re import _constants as op  # type: ignore[attr-defined]  # the stubs leave both out
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]  # same
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

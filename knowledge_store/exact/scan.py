@@ -163,19 +163,19 @@ def _merged(text: bytes, finders: Sequence[Finder]) -> list[int]:
     return sorted(lines)
 
 
-def _all_of(matchers: Sequence[Matcher], is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001
+def _all_of(matchers: Sequence[Matcher], is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001 - private
     if len(matchers) == 1:
         return _test_of(matchers[0], is_bounded)
     tests = [_test_of(matcher, is_bounded) for matcher in matchers]
     return lambda line: all(test(line) for test in tests)
 
 
-def _any_of(matchers: Sequence[Matcher], is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001
+def _any_of(matchers: Sequence[Matcher], is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001 - private
     tests = [_test_of(matcher, is_bounded) for matcher in matchers]
     return lambda line: any(test(line) for test in tests)
 
 
-def _test_of(matcher: Matcher, is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001
+def _test_of(matcher: Matcher, is_bounded: bool) -> Callable[[bytes], bool]:  # noqa: FBT001 - private
     expression = matcher.expression
     if expression is None:
         return matcher.test

@@ -9,7 +9,15 @@ import pytest
 from gpu_runner.execution import Execution, ExecutionPlan, not_launched
 from gpu_runner.spool import Spool
 from gpu_runner.supervisors import Supervisors
-from tests.gpu_runner.executors import EXECUTOR, executions, is_alive, make_built, make_job, seen
+from tests.gpu_runner.executors import (
+    EXECUTOR,
+    executions,
+    is_alive,
+    make_built,
+    make_job,
+    seen,
+    until,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +121,6 @@ def test_only_what_is_given_is_inherited(start, tmp_path):
     assert not_kept not in inherited
 
 
-def test_a_child_leads_a_session_of_its_own(start):
+async def test_a_child_leads_a_session_of_its_own(start):
     execution = start("sleep 600")
-    assert os.getsid(execution.pid) == execution.pid
+    await until(lambda: os.getsid(execution.pid) == execution.pid)
