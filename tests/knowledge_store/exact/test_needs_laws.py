@@ -1,5 +1,6 @@
 """What is said of a pattern holds for all of the syntax, also where only some of it folds."""
 
+import itertools
 import re
 
 import pytest
@@ -70,6 +71,34 @@ def test_lines_found_by_literals_are_those_that_match(pattern, given_, folds):
     found = finder_of([matcher], is_all=False, is_bounded=False)(text)
     wanted = [number for number, line in enumerate(given_) if expression.search(line)]
     assert [text.count(b"\n", 0, at) for at in found] == wanted
+
+
+EVERY_LINE = [
+    bytes(letters) for width in range(7) for letters in itertools.product(b"abX", repeat=width)
+]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "Xa*b", "Xa+b", "X(?:ab){1,2}X", "X(?:a|bb){2,}X", "Xa?b?X", "X(?:ab)?X", "Xa{0}b",
+        "Xa{2}b", "(?:X.a)?b", "(?:a+X)?ba",
+        "X(?:a|ab|)b", "(?:aX|b+X)a", "(?:ab|X.a)b", "X(?:a|.)b", "(?:Xa){2}b", "a(?=X)Xb",
+        "a(?!X)b", "(?:a|(?:X|b)a)b", "(?i:x)aX", "(?i:xA)b", "X[ab]a", "[^aX]Xb", "(a)?(?(1)X|b)a",
+        r"(a|b)\1X", "X(?>a|ab)b", "Xa++b", "X(?:a+b)+X", "X(?:a{1,2}b){2}", "(?:X|^)ab(?:X|$)",
+    ],
+)  # fmt: skip
+def test_clauses_hold_on_every_short_line(pattern):
+    tree = tree_of(pattern)
+    is_folded = needs.ignores_case(tree)
+    clauses = needs.clauses_of(tree, folds=is_folded)
+    expression = re.compile(pattern.encode())
+    matching = [line for line in EVERY_LINE if expression.search(line)]
+    assert matching
+    for line in matching:
+        searched = line.lower() if is_folded else line
+        for clause in clauses:
+            assert any(literal in searched for literal in clause), (line, clause)
 
 
 @settings(max_examples=60)
