@@ -15,7 +15,7 @@ from tests.graph.crash import PLAN
 from tests.graph.processes import write_script
 
 ROUNDS = 4
-SEEDS = (11, 22)
+SEEDS = (11, 22, 33)
 VICTIMS = (ORCHESTRATOR,) * 3 + (BROKER,) * 4 + (WORKER,) * 4
 LEAST_KILLS = 20
 NOT_KILLED_AFTER = 8
