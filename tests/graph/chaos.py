@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ ORCHESTRATOR, BROKER, WORKER = "orchestrator", "broker", "worker"
 NOT_COMPARED = {"wall_s", "job_s", "report", "repository"}
 _PATIENCE_S = 120.0
 _LOOK_AGAIN_S = 0.01
+_LATEST_S = 0.15
+"""After an event; some jobs take as long, most end before."""
 
 
 class Disturbed:
@@ -54,10 +56,10 @@ class Disturbed:
         while True:
             with self._command(command) as process:
                 while plan and self._reach(plan[0][0], process):
-                    time.sleep(fortune.uniform(0.0, 0.4))
+                    time.sleep(fortune.uniform(0.0, _LATEST_S))
                     victim = plan.pop(0)[1]
-                    self._kill(victim, process)
-                    if victim == ORCHESTRATOR:
+                    is_killed = self._kill(victim, process)
+                    if victim == ORCHESTRATOR and is_killed:
                         break
                 else:
                     process.wait(_PATIENCE_S)
@@ -107,14 +109,19 @@ class Disturbed:
         path = self.root / "events.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    def _kill(self, victim: str, process: "subprocess.Popen[bytes]") -> None:
+    def _kill(self, victim: str, process: "subprocess.Popen[bytes]") -> bool:
+        """Kill whoever plays a part; False where the run has ended meanwhile."""
+        if process.poll() is not None:
+            return False
         found = [process.pid] if victim == ORCHESTRATOR else []
         if not found:
             _wait(lambda: bool(_named(victim, process.pid)), process)
             found = _named(victim, process.pid)
         for pid in found:
-            os.kill(pid, signal.SIGKILL)
-            self.kills[victim] += 1
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.kills[victim] += 1
+        return bool(found)
 
 
 def _wait(is_true: Any, process: "subprocess.Popen[bytes]") -> bool:
