@@ -118,7 +118,9 @@ class LocalEmbedder:
             ) from error
         except SourceError:
             raise
-        except Exception as error:  # both libraries raise bare ones for bad files
+        except BaseException as error:
+            if not _is_of_a_file(error):
+                raise
             raise SourceError(f"the model in {place} cannot be used: {error}") from error
         self._tokenizer.enable_truncation(_MOST_TOKENS)
         self._tokenizer.enable_padding()
@@ -234,3 +236,13 @@ def _wheel_folder() -> Path | None:
     places = list(found.submodule_search_locations or ()) if found else []
     folder = Path(places[0]) / "model" if places else None
     return folder if folder is not None and folder.is_dir() else None
+
+
+def _is_of_a_file(error: BaseException) -> bool:
+    """Whether a bad file is the cause, not a fault of ours or the end of the process.
+
+    tokenizers raises `Exception` itself, and onnxruntime classes right below it.
+    """
+    kind = type(error)
+    is_of_library = kind is Exception or kind.__module__.startswith("onnxruntime")
+    return is_of_library or isinstance(error, OSError | ValueError | KeyError | RuntimeError)
