@@ -4,7 +4,6 @@
 resident memory, in a process of its own.
 """
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from gpu_runner.device.ncu_csv import parse_raw
 from gpu_runner.device.ncu_facts import kernel_facts
+from tests.resident import most_resident_bytes
 
 DATA = Path(__file__).parents[1] / "data" / "ncu" / "known"
 LAUNCHES, COLUMNS = 14, 2238
@@ -68,7 +68,7 @@ def read_in_this_process(path: Path) -> None:
     started = time.perf_counter()
     with path.open() as lines:
         functions = len(read_source(lines))
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    most = most_resident_bytes()
     sys.stdout.write(f"{time.perf_counter() - started} {functions} {most}\n")
 
 

@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from knowledge_store.pages import page
 from knowledge_store.search import Searcher
 from knowledge_store.truth import Truth
 from tests.benchmarks import knowledge_exact
+from tests.resident import most_resident_bytes
 
 QUESTIONS = (
     "reduce shared memory bank conflicts in the epilogue with swizzle",
@@ -76,9 +76,11 @@ def build(bundles: Path, store: Path, embedder: str) -> dict[str, float]:
 
 def _built(bundles: Path, store: Path, embedder: str) -> tuple[dict[str, Any], int]:
     command = (
-        "import resource, sys; from knowledge_store.cli import app\n"
+        "import resource, sys\n"
+        "from knowledge_store.cli import app\n"
+        "from tests.resident import most_resident_bytes\n"
         "try:\n    app(sys.argv[1:])\nfinally:\n"
-        "    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    own = most_resident_bytes() >> 10\n"
         "    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
         "    print(max(own, children), file=sys.stderr)\n"
     )
@@ -110,7 +112,7 @@ def resident(store: Path, embedder: str) -> dict[str, float]:
         "open_ms": opened_ms,
         "hybrid_p50_ms": quantile(times, 0.5),
         "hybrid_p95_ms": quantile(times, 0.95),
-        "resident_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "resident_rss_mb": most_resident_bytes() / 1024**2,
     }
 
 

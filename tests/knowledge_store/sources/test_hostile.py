@@ -117,11 +117,12 @@ def test_a_line_of_100_megabytes_is_said_to_be_too_large(truth, folder):
 
 
 LARGE = """
-import resource, sys
+import sys
 from pathlib import Path
 from knowledge_store.diffs import MOST_LINES
 from knowledge_store.truth import Truth
 from tests.knowledge_store.diff_builders import make_pull
+from tests.resident import most_resident_bytes
 kind, megabytes = sys.argv[2], 30
 head = b"diff --git a/x.cu b/x.cu\\n--- a/x.cu\\n+++ b/x.cu\\n"
 size = megabytes * 1024 * 1024
@@ -135,7 +136,7 @@ with Truth(Path(sys.argv[1])) as truth:
     assert (counts.diffs, counts.added, len(counts.unparsed)) == (1, read, kind == "lines")
     assert sum(len(chunk.text) for chunk in chunks) < 1024 * 1024
     assert truth.diff("owner/name#12") == diff
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(most_resident_bytes() >> 20)
 """
 
 
