@@ -34,6 +34,7 @@ async def test_the_token_budget_is_hard(run_loop):
     assert 1500 <= len(team.asked) * 100 < 1500 + 800
 
 
+@pytest.mark.timed
 async def test_the_wall_budget_keeps_time_for_the_end(run_loop):
     target = make_target(budget=budget(rounds=500, wall_s=6.0))
     team = TableTeam({"1.0": "us=60"}, plan=NEVER)
