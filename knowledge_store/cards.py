@@ -10,7 +10,7 @@ from typing import Literal
 
 from knowledge_store.pulls import Chunk, DiffFile, PullRequest
 
-VERSION = 2
+VERSION = 3
 Withheld = Literal["", "title", "body"]
 """A field that is left out; empty where nothing is."""
 

@@ -70,18 +70,25 @@ def filter_of(
     Raises:
         ValueError: a kind or a day is not one.
     """
-    from knowledge_store.findings import SearchFilter  # noqa: PLC0415 - with the command
+    from pydantic import ValidationError  # noqa: PLC0415 - with the command
+
+    from knowledge_store.findings import SearchFilter  # noqa: PLC0415 - same
     from knowledge_store.tags import canonical  # noqa: PLC0415 - same
 
-    return SearchFilter.model_validate(
-        {
-            "repos": tuple(repo or ()),
-            "kinds": tuple(kind or ()),
-            "tags": tuple(map(canonical, tag or ())),
-            "since": since,
-            "until": until,
-        }
-    )
+    fields = {
+        "repos": tuple(repo or ()),
+        "kinds": tuple(kind or ()),
+        "tags": tuple(map(canonical, tag or ())),
+        "since": since,
+        "until": until,
+    }
+    try:
+        return SearchFilter.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = str(first["loc"][0]).removesuffix("s")
+        said = "expected YYYY-MM-DD" if option in {"since", "until"} else first["msg"]
+        raise ValueError(f"--{option} {first['input']!r}: {said}") from error
 
 
 def require_store(store: Path) -> None:

@@ -1,8 +1,10 @@
-"""Ranking by words: BM25 over the chunks of every diff, over cards, and over what authors wrote.
+"""Ranking by words: BM25 over chunks of diffs, over cards, over what authors wrote, over all of it.
 
-A card has paths and functions beside title and body; prose has these two alone. Neighbours of a
-question count more where they are neighbours in a card or in prose (a sequential dependence
-model); in chunks of code that costs ten times as much and finds nothing more.
+A card has paths and functions beside title and body; prose has these two alone; the whole has a
+card and every token of the diff once, so that a question whose words are scattered over a pull
+request finds it, and a long diff says no more by repeating itself. Neighbours of a question count
+more where they are neighbours in a card or in prose (a sequential dependence model); in chunks of
+code that costs ten times as much and finds nothing more.
 
 An index over the truth that can be thrown away. It remembers the truth's revision that it holds, so
 an update reads what changed since; a damaged or outdated index is made anew.
@@ -26,7 +28,8 @@ _CHUNK_BITS = 16
 _DEEPEST = 600
 """Chunks looked at: many of a search's best belong to the same pull requests."""
 _EVERY = 50
-_PARTS = ("chunks", "cards", "prose")
+_PARTS = ("chunks", "cards", "prose", "whole")
+_WITH_POSITIONS = frozenset({"cards", "prose"})
 _PAIR_WEIGHT = 0.4
 
 
@@ -73,7 +76,7 @@ class Lexical:
         """
         with locks.shared(_lock(folder)):
             parts = [WordsIndex(folder / part) for part in _PARTS]
-        self._chunks, self._cards, self._prose = parts
+        self._chunks, self._cards, self._prose, self._whole = parts
         about = self._chunks.about
         if any(one.about != about for one in parts) or about.get("cards") != cards.VERSION:
             raise StoreError(f"the indices in {folder} are not of one making")
@@ -114,6 +117,11 @@ class Lexical:
     def by_prose(self, question: Question, limit: int, *, repo: str = "") -> list[WordRank]:
         """Rank pull requests by title and body alone."""
         return self._by_pull(self._prose, question, limit, repo)
+
+    def by_whole(self, question: Question, limit: int, *, repo: str = "") -> list[WordRank]:
+        """Rank pull requests by all that they hold, each token of a diff once."""
+        alone = Question(question.terms)
+        return self._by_pull(self._whole, alone, limit, repo)
 
     def _by_pull(
         self, index: WordsIndex, question: Question, limit: int, repo: str
@@ -194,8 +202,8 @@ class _Change:
     numbers: dict[str, int]
     withheld: Withheld
 
-    def entries(self) -> Iterator[tuple[list[Entry], Entry, Entry]]:
-        """Yield chunks, card and prose of each changed pull request."""
+    def entries(self) -> Iterator[tuple[list[Entry], ...]]:
+        """Yield the entries of each changed pull request, in the order of the parts."""
         for key in self.changed:
             pull = self.truth.pull(key)
             if pull is None:
@@ -204,13 +212,16 @@ class _Change:
             title = "" if self.withheld == "title" else pull.title
             first = self.numbers[key] << _CHUNK_BITS
             card = card_of(pull, self.truth.files(key), chunks)
+            text = card.text(self.withheld)
+            whole = f"{text}\n{tokens.distinct(chunk.text for chunk in chunks)}"
             yield (
                 [
                     Entry(key, first + place, pull.repo, indexed_text(chunk, title))
                     for place, chunk in enumerate(chunks[: 1 << _CHUNK_BITS])
                 ],
-                Entry(key, first, pull.repo, card.text(self.withheld)),
-                Entry(key, first, pull.repo, card.prose(self.withheld)),
+                [Entry(key, first, pull.repo, text)],
+                [Entry(key, first, pull.repo, card.prose(self.withheld))],
+                [Entry(key, first, pull.repo, whole)],
             )
 
 
@@ -224,18 +235,19 @@ def _write(
     stale = () if is_new else (*change.changed, *change.gone)
     fresh = folder.with_name(f"{folder.name}.new") if is_new else folder
     with nullcontext() if is_new else locks.exclusive(_lock(folder)):
-        chunks, whole, prose = (
-            WordsWriter(fresh / part, is_new=is_new, without=stale, has_positions=part != "chunks")
+        writers = [
+            WordsWriter(
+                fresh / part, is_new=is_new, without=stale, has_positions=part in _WITH_POSITIONS
+            )
             for part in _PARTS
-        )
-        for done, (entries, card, written) in enumerate(change.entries(), start=1):
-            for entry in entries:
-                chunks.add(entry)
-            whole.add(card)
-            prose.add(written)
+        ]
+        for done, entries in enumerate(change.entries(), start=1):
+            for writer, some in zip(writers, entries, strict=True):
+                for entry in some:
+                    writer.add(entry)
             if done % _EVERY == 0 or done == len(change.changed):
                 tell(done, len(change.changed))
-        for writer in (chunks, whole, prose):
+        for writer in writers:
             writer.finish(about)
     if is_new:
         with locks.exclusive(_lock(folder)):

@@ -28,7 +28,7 @@ class Evidence:
 
 
 class Rankers:
-    """Ranks by the words of diffs, of cards and of prose, and by vectors where there are any."""
+    """Ranks by words of diffs, cards, prose and the whole, and by vectors where there are any."""
 
     def __init__(
         self, lexical: Lexical, embedder: Embedder | None = None, vectors: VectorStore | None = None
@@ -45,6 +45,7 @@ class Rankers:
         by_diff = self._lexical.by_chunks(question, depth, repo=repo)
         by_card = self._lexical.by_cards(question, depth, repo=repo)
         by_prose = self._lexical.by_prose(question, depth, repo=repo)
+        by_whole = self._lexical.by_whole(question, depth, repo=repo)
         evidence = Evidence(
             chunks={one.key: one.chunk for one in by_diff if one.chunk is not None},
             terms=frozenset(term for term, _ in question.terms),
@@ -53,6 +54,7 @@ class Rankers:
             Ranking("diff", tuple(one.key for one in by_diff)),
             Ranking("card", tuple(one.key for one in by_card)),
             Ranking("prose", tuple(one.key for one in by_prose), _PROSE_WEIGHT),
+            Ranking("whole", tuple(one.key for one in by_whole)),
             *self._by_vectors(query, repo, evidence),
         ]
         return fuse(rankings), evidence

@@ -256,7 +256,7 @@ def reasons(
         detail = ""
         if ranker == "diff" and chunk is not None:
             detail = _shared(evidence.terms, f"{chunk.path}\n{chunk.heading}\n{chunk.text}")
-        elif ranker in {"card", "prose"}:
+        elif ranker in {"card", "prose", "whole"}:
             detail = _shared(evidence.terms, f"{pull.title}\n{pull.body}")
         elif (ranker, one.key) in evidence.similarities:
             detail = f"cosine {evidence.similarities[ranker, one.key]:.2f}"

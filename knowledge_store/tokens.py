@@ -5,6 +5,7 @@ kernel meets the identifiers of its diff. Stemming is left to the index's analys
 """
 
 import re
+from collections.abc import Iterable
 
 VERSION = 1
 """Of the rules below; an index made under another one is rebuilt."""
@@ -31,6 +32,11 @@ _known: dict[str, str] = {}
 def words(text: str) -> str:
     """Return the index terms of a text, lower-case, separated by spaces, in order and repeated."""
     return " ".join(filter(None, map(_terms, _TOKEN.findall(text))))
+
+
+def distinct(texts: Iterable[str]) -> str:
+    """Return every token of some texts once, as it is spelt, in order, separated by spaces."""
+    return " ".join(dict.fromkeys(token for text in texts for token in _TOKEN.findall(text)))
 
 
 def _terms(token: str) -> str:

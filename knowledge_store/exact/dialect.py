@@ -124,18 +124,35 @@ def _is_wide(letter: str) -> bool:
     return not letter.isascii() and not "\udc80" <= letter <= "\udcff"
 
 
+def _is_verbose(text: str) -> bool:
+    """Say whether some part of a pattern may be read with re.VERBOSE, where blanks mean nothing."""
+    import re  # noqa: PLC0415 - literals need none of these
+
+    return re.search(r"\(\?[A-Za-z]*x", text) is not None
+
+
+def _past_blanks(text: str, at: int) -> int:
+    """Return where blanks and comments that begin at a place end."""
+    import re  # noqa: PLC0415 - literals need none of these
+
+    blanks = re.compile(r"(?:\s|#[^\n]*(?:\n|$))*").match(text, at)
+    return blanks.end() if blanks else at
+
+
 def _refuse_torn(text: str) -> None:
     """Refuse classes and repeats of a character of several bytes, which bytes would tear apart.
 
     Raises:
         PatternError: there is one.
     """
+    is_verbose = _is_verbose(text)
     is_in_class = False
     at = 0
     while at < len(text):
-        letter, after = text[at], text[at + 1 : at + 2]
+        letter = text[at]
+        after = text[_past_blanks(text, at + 1) if is_verbose else at + 1 :][:1]
         if letter == "\\":
-            at += 2 if after.isascii() else 1
+            at += 2 if text[at + 1 : at + 2].isascii() else 1
             continue
         if letter == "[" and not is_in_class:
             is_in_class = True

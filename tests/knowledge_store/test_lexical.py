@@ -70,6 +70,34 @@ def test_prose_is_title_and_body_alone(store):
     assert by_cards(store, "umma") == ["other/lib#7"]
 
 
+def test_the_whole_joins_prose_and_every_part_of_a_diff(store):
+    updated(store)
+    index = Lexical(store / "lexical")
+    # One word from the body, one from each file of the diff.
+    asked = question_of("prompts gather_page_table test_paged")
+    best, *others = index.by_whole(asked, 10)
+    assert best.key == "maker/fastlib#2"
+    rival = max((one.score for one in others), default=0.0)
+    assert best.score > 2 * rival
+    assert best.score > max(one.score for one in index.by_chunks(asked, 10))
+
+
+def test_repeating_itself_says_no_more_in_the_whole(tmp_path):
+    def diff(lines):
+        return (
+            "diff --git a/x.cu b/x.cu\n--- a/x.cu\n+++ b/x.cu\n"
+            f"@@ -0,0 +1,{len(lines)} @@\n" + "".join(f"+{line}\n" for line in lines)
+        ).encode()
+
+    with Truth(tmp_path / "store") as truth:
+        truth.put(make_pull(1), diff(["swizzle tile"] * 50))
+        truth.put(make_pull(2), diff(["swizzle tile"]))
+    updated(tmp_path / "store")
+    index = Lexical(tmp_path / "store" / "lexical")
+    first, second = index.by_whole(question_of("swizzle"), 10)
+    assert first.score == second.score
+
+
 def test_a_question_has_each_term_once_and_its_neighbours():
     asked = question_of("the page table of page tables")
     assert [term for term, _ in asked.terms] == ["page", "tabl"]
@@ -135,7 +163,7 @@ def test_updates_one_by_one_give_what_one_update_gives(store, tmp_path):
         assert {(one.key, one.chunk) for one in ahead} == {(one.key, one.chunk) for one in behind}
 
 
-@pytest.mark.parametrize("part", ["chunks", "cards", "prose"])
+@pytest.mark.parametrize("part", ["chunks", "cards", "prose", "whole"])
 def test_a_damaged_index_is_refused_and_made_anew(store, part):
     updated(store)
     victim = max((store / "lexical" / part).glob("*.idx"), key=lambda path: path.stat().st_size)

@@ -41,7 +41,7 @@ def test_what_is_found_says_where_and_why_it_came(searcher):
     assert (one.path, one.diff_line) == ("csrc/epilogue.cu", 5)
     assert one.text.startswith("   int lane") or "swizzle" in one.text
     assert one.licence == "Apache-2.0"
-    assert {reason.ranker for reason in one.why} == {"diff", "card", "prose"}
+    assert {reason.ranker for reason in one.why} == {"diff", "card", "prose", "whole"}
     assert any("swizzle" in reason.detail for reason in one.why)
 
 

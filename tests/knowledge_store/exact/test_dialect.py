@@ -66,6 +66,8 @@ def test_classes_and_case_are_those_of_ascii():
         (r"\é{2}", "regex", "takes several bytes"),
         ("[]é]", "regex", "takes several bytes"),
         (r"[\]é]", "regex", "takes several bytes"),
+        ("(?x)é +", "regex", "takes several bytes"),
+        ("a(?ix: é # twice\n{2})", "regex", "takes several bytes"),
     ],
 )
 def test_what_is_not_of_the_dialect_is_refused_with_a_remedy(pattern, mode, said):
@@ -78,7 +80,9 @@ def test_nesting_without_end_is_refused():
         Matcher("(" * 2000 + ")" * 2000, "regex", ignore_case=False)
 
 
-@pytest.mark.parametrize("pattern", ["(?:é)+", "é", "[]a]?é", r"[\x80-\xff]+", "(é|è)"])
+@pytest.mark.parametrize(
+    "pattern", ["(?:é)+", "é", "[]a]?é", r"[\x80-\xff]+", "(é|è)", "(?x)n é # +"]
+)
 def test_characters_of_several_bytes_may_stand_where_they_stay_whole(pattern):
     assert matches(pattern, "né".encode(), "regex")
 
