@@ -7,6 +7,7 @@ from rich.table import Table
 from graph.digest.model import Digest, listed
 
 _BAR = 24
+_NAMES = 12
 _MOST_SPOTS = 4
 _COLOURS = {"high": "green", "medium": "yellow", "low": "red"}
 
@@ -37,7 +38,7 @@ def show(console: Console, digest: Digest) -> None:
 
 
 def _kernels(digest: Digest) -> Table:
-    table = Table(title=_safe(digest.report), title_justify="left")
+    table = Table(title=_safe(digest.report), title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     table.add_column("kernel", overflow="fold")
     for heading in ("launches", "time us", "share"):
@@ -51,7 +52,7 @@ def _kernels(digest: Digest) -> Table:
             str(line.launches),
             "-" if line.time_us is None else f"{line.time_us:.4g}",
             "-" if line.share is None else f"{line.share:.1%}",
-            line.bottleneck,
+            line.bottleneck.replace("_", " "),
             f"{line.confidence:.2f}",
         )
     rest = len(digest.kernels) - len(listed(digest))
@@ -99,6 +100,9 @@ def _show_against(console: Console, digest: Digest) -> None:
 def _show_edit(console: Console, digest: Digest) -> None:
     edit = digest.next_edit
     console.print("\n[bold]next edit[/bold]")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", min_width=_NAMES)
+    table.add_column(overflow="fold")
     for name, text in (
         ("file", edit.file),
         ("symbol", edit.symbol),
@@ -107,9 +111,10 @@ def _show_edit(console: Console, digest: Digest) -> None:
         ("validation", edit.validation),
         ("others", edit.why_others_are_weaker),
     ):
-        console.print(f"  {name:>10}  {_safe(text)}", highlight=False)
+        table.add_row(name, _safe(text))
     if digest.missing:
-        console.print(_safe(f"  {'missing':>10}  {', '.join(digest.missing[:6])}"))
+        table.add_row("missing", _safe(", ".join(digest.missing[:6])))
+    console.print(table, highlight=False)
 
 
 def _safe(text: str) -> str:
