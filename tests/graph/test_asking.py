@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from agents.billing import charge
 from agents.contexts import PlanContext
 from agents.errors import ModelBusy
 from agents.replies import Plan
+from agents.roles import Spend
 from graph.asking import Asking
 from graph.errors import OutOfTime, RunStopped
 from graph.events import Replied
@@ -100,3 +102,65 @@ async def test_a_stop_ends_the_waiting(files):
     stop.set()
     with pytest.raises(RunStopped):
         await make_asking(TableTeam(), files, stop).ask(Plan, "r001", slow(), left_s=None)
+
+
+def spending(cost: Spend):
+    """A question whose calls are charged to it, as those of models are."""
+
+    async def ask() -> Plan:
+        charge(cost)
+        await asyncio.sleep(0)
+        charge(cost)
+        return make_plan()
+
+    return ask()
+
+
+async def test_a_bill_says_what_one_answer_cost_and_who_pays(files):
+    cost = Spend(
+        calls=1,
+        input_tokens=100,
+        cached_tokens=60,
+        stored_tokens=20,
+        repeated_tokens=50,
+        output_tokens=7,
+        usd=0.25,
+        waits=1,
+        waited_s=3.0,
+    )
+    asking = make_asking(TableTeam(), files)
+    await asking.ask(Plan, "r002", spending(cost), left_s=None, round_number=2, attempt_id="a0003")
+    (event,) = replied(files)
+    assert (event.round, event.attempt_id, event.calls, event.tokens) == (2, "a0003", 2, 214)
+    assert (event.input_tokens, event.cached_tokens, event.stored_tokens) == (200, 120, 40)
+    assert (event.repeated_tokens, event.output_tokens, event.usd) == (100, 14, 0.5)
+    assert (event.waits, event.waited_s) == (2, 6.0)
+
+
+async def test_answers_that_overlap_are_billed_each_for_itself(files):
+    asking = make_asking(TableTeam(), files)
+    tokens = (1, 10, 100)
+    await asyncio.gather(
+        *(
+            asking.ask(Plan, f"r00{n}", spending(Spend(calls=1, output_tokens=n)), left_s=None)
+            for n in tokens
+        )
+    )
+    assert {event.reply: event.tokens for event in replied(files)} == {
+        f"r00{n}": 2 * n for n in tokens
+    }
+
+
+async def test_what_was_sent_before_a_stop_is_paid_for(files):
+    stop = asyncio.Event()
+
+    async def ask() -> Plan:
+        charge(Spend(calls=1, input_tokens=9))
+        stop.set()
+        await asyncio.sleep(60)
+        return make_plan()
+
+    with pytest.raises(RunStopped):
+        await make_asking(TableTeam(), files, stop).ask(Plan, "r001", ask(), left_s=None)
+    (event,) = replied(files)
+    assert (event.failure, event.tokens, event.reply) == ("stopped", 9, "")
