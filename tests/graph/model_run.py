@@ -36,6 +36,8 @@ class Roles:
     def __init__(self, **answers: Answer) -> None:
         self.answers = answers
         self.drafts = 0
+        self.read: list[bool] = []
+        """For tests: whether a prompt held what they look for."""
 
     def __call__(self, request: dict[str, Any]) -> Say:
         role = role_of(request)
