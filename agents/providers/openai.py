@@ -156,7 +156,11 @@ class OpenAIModel:
         if self._enforces == "object":
             return {"type": "json_object"}
         # Not strict: a strict schema may have no optional field.
-        named = {"name": form.name, "schema": form.fields, "strict": False}
+        named: dict[str, JsonValue] = {
+            "name": form.name,
+            "schema": form.fields,
+            "strict": False,
+        }
         return {"type": "json_schema", "json_schema": named}
 
     async def _obeys(self, turns: Sequence[Turn]) -> bool:

@@ -1,11 +1,13 @@
 """What a server can do, found by asking it: the finding of one model, in a line. Nouns only."""
 
-from pydantic import Field, JsonValue
+from typing import Any
+
+from pydantic import Field
 
 from gpu_runner.message import Message
 
 QUESTION = 'Answer with this JSON object and nothing else: {"word": "ready"}'
-SCHEMA: dict[str, JsonValue] = {
+SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"word": {"type": "string"}},
     "required": ["word"],

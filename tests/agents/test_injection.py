@@ -74,7 +74,7 @@ RESEARCH = Research(
 )
 REVIEW = make_review(advice=HOSTILE, findings=(Finding(lane="blocking", severity=9, text=HOSTILE),))
 STATUS = CriterionStatus(criterion_id="ac1", status="NOT_MET")
-PROMPTS = {
+PROMPTS: dict[str, dict[str, object]] = {
     "system": {"fence": FENCE, "view": VIEW},
     "plan": {"view": VIEW, "previous": PLAN, "why_again": HOSTILE},
     "research": {"view": VIEW, "plan": PLAN, "passages": (PASSAGE,), "query": HOSTILE},

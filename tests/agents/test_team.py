@@ -299,10 +299,9 @@ async def test_roles_are_asked_of_their_own_models(server):
 async def test_a_short_context_makes_short_prompts(server):
     server.models = {"writer": {"max_model_len": 20_000}, "reviewer": {}}
     server.say('{"word": "ready"}')
-    team = team_of(server)
+    team = ModelTeam(model(server, "writer"), model(server, "reviewer"))
     found = await team.survey(is_thorough=False)
     assert [one.model for one in found] == ["writer", "reviewer"]
-    assert isinstance(team, ModelTeam)
     assert team.needs("openai", "writer")
     server.answers[:] = []
     server.say(make_draft().model_dump_json())

@@ -72,8 +72,8 @@ def _deltas(say: Say) -> Iterator[dict[str, Any]]:
         for piece in ("First I ", 'thought of something else: {"colour": "blue"}'):
             yield {"role": "assistant", "content": None, "reasoning_content": piece}
     if say.style == "tool_object":
-        call = {"name": "answer", "arguments": json.loads(say.text)}
-        yield {"role": "assistant", "tool_calls": [{"index": 0, "id": "t1", "function": call}]}
+        whole = {"name": "answer", "arguments": json.loads(say.text)}
+        yield {"role": "assistant", "tool_calls": [{"index": 0, "id": "t1", "function": whole}]}
         return
     for number, piece in enumerate(_pieces(say.text)):
         if say.style in {"tool_text", "tool_no_index"}:

@@ -176,7 +176,7 @@ _DECOYS = (
     "An example:\n```json\n{decoy}\n```\nMine:\n```json\n{reply}\n```",
     'Not {"instead": {decoy}, but: {reply}',
 )
-_VALUES = (
+_VALUES: tuple[Any, ...] = (
     None,
     True,
     -1,

@@ -22,7 +22,7 @@ def running():
 
 
 @pytest.fixture
-def server(running) -> ModelServer:
+def server(running: ModelServer) -> ModelServer:
     running.forget()
     running.reply = Roles()
     return running
@@ -109,7 +109,8 @@ async def test_a_server_that_answers_slowly_and_one_at_a_time_serves_two_lanes(s
 
 
 async def test_a_quota_costs_time_and_no_round(server, run_loop):
-    roles, refused = Roles(), []
+    roles = Roles()
+    refused: list[object] = []
 
     def limited(request):
         if role_of(request) == "writer" and len(refused) < 3:

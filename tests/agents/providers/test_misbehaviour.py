@@ -1,5 +1,7 @@
 """What servers do to a stream, and what becomes of it: an answer, or a failure that is ours."""
 
+from typing import Any
+
 import pytest
 
 from agents.errors import ModelBusy, ModelRefused, ModelTimeout, ModelUnavailable
@@ -30,7 +32,7 @@ def server(running):
     return running
 
 
-def model(server: ModelServer, provider: str = "openai", *, key: str = "k", **changes):
+def model(server: ModelServer, provider: str = "openai", *, key: str = "k", **changes: Any):
     values = {
         "provider": provider,
         "model": "m-1",
@@ -101,7 +103,7 @@ async def test_a_cut_off_answer_is_asked_for_again_with_that_reason(server):
 
 # -- cost ----------------------------------------------------------------------------------------
 
-PRICES = {
+PRICES: dict[str, Any] = {
     "input_usd_per_million": 10.0,
     "cached_usd_per_million": 1.0,
     "stored_usd_per_million": 20.0,
