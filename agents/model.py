@@ -5,6 +5,7 @@ reply in it.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal, Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -14,7 +15,7 @@ from agents.reading import json_objects, read
 from agents.roles import Spend
 from gpu_runner.message import Message
 
-__all__ = ["Answer", "ChatModel", "Form", "Turn", "ask", "json_objects", "read_reply"]
+__all__ = ["Answer", "ChatModel", "Form", "Turn", "ask", "form_of", "json_objects", "read_reply"]
 
 SchemaT = TypeVar("SchemaT", bound=Message)
 _LONGEST_ECHO = 6000
@@ -87,7 +88,7 @@ async def ask(
         ModelError: what the provider raised.
     """
     conversation = list(turns)
-    form = Form(name=schema.__name__, fields=schema.model_json_schema())
+    form = form_of(schema)
     fault = ""
     for _ in range(1 + repairs):
         answer = await model.answer(conversation, form)
@@ -105,6 +106,12 @@ async def ask(
     raise MalformedReply(
         f"{model.provider} {model.name}: no {schema.__name__} after {repairs} repairs: {fault}"
     )
+
+
+@cache
+def form_of(schema: type[Message]) -> Form:
+    """Return the form that a schema asks for."""
+    return Form(name=schema.__name__, fields=schema.model_json_schema())
 
 
 def read_reply(schema: type[SchemaT], answer: Answer) -> SchemaT | str:

@@ -22,6 +22,8 @@ _THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _OPENING = re.compile(r"[\s\ufeff]*(?:```[a-zA-Z]*\s*)?")
 """What may stand before a reply that was cut off: the beginning of a fence."""
 _BRACE = re.compile(r"\{")
+_MAYBE = re.compile(r'\{\s*["}]')
+"""No other brace begins an object: most of those in source text are passed over."""
 _OBJECT_START = re.compile(r'\{\s*"')
 _FENCE = re.compile(r"^[ \t]*```[a-zA-Z0-9]*[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 
@@ -148,18 +150,18 @@ def _regions(text: str) -> tuple[list[_Region], list[_Region]]:
     """Return the top-level objects of a text in order, and those begun that cannot be read."""
     found: list[_Region] = []
     broken: list[_Region] = []
-    position = text.find("{")
+    position = 0
     for _ in range(_MOST_STARTS):
-        if position < 0:
+        start = _MAYBE.search(text, position)
+        if start is None:
             break
-        region = _read(text, position)
+        region = _read(text, start.start())
         if isinstance(region.value, dict):
             found.append(region)
-            position = text.find("{", region.end)
-            continue
-        if _OBJECT_START.match(text, position):
+            position = region.end
+        else:
             broken.append(region)
-        position = text.find("{", position + 1)
+            position = start.start() + 1
     return found, broken
 
 

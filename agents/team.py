@@ -21,7 +21,7 @@ from agents.contexts import (
 from agents.errors import ModelRefused, NothingFits
 from agents.guide import guide
 from agents.honesty import credited, hollow, honest, ruled
-from agents.model import ChatModel, Turn, ask
+from agents.model import ChatModel, Turn, ask, form_of
 from agents.novelty import fingerprint
 from agents.playbook import Playbook
 from agents.playbook.families import detect
@@ -258,7 +258,7 @@ class ModelTeam:
         guide: str = "",
     ) -> ReplyT:
         """Ask a role: what is the same in every question comes first, so that it can be cached."""
-        shape = json.dumps(schema.model_json_schema(), separators=(",", ":"))
+        shape = json.dumps(form_of(schema).fields, separators=(",", ":"))
         common = rendered("system", {"fence": FENCE, "view": view}, self._room[role] // 2)
         own = rendered("role", {"role": role, "schema": shape, "guide": guide})
         room = max(_LEAST_ROOM, self._room[role] - tokens(common) - tokens(own))
