@@ -261,7 +261,13 @@ class ModelTeam:
         shape = json.dumps(form_of(schema).fields, separators=(",", ":"))
         common = rendered("system", {"fence": FENCE, "view": view}, self._room[role] // 2)
         own = rendered("role", {"role": role, "schema": shape, "guide": guide})
-        room = max(_LEAST_ROOM, self._room[role] - tokens(common) - tokens(own))
+        taken = tokens(common) + tokens(own)
+        room = self._room[role] - taken
+        if room < _LEAST_ROOM:
+            raise ModelRefused(
+                f"{self._cast[role].name}: the {role} needs prompts of {taken + _LEAST_ROOM} tokens"
+                f" and its context leaves {self._room[role]}; use a model with a longer one"
+            )
         asked = rendered(prompt, {"view": view, **values}, room)
         turns = (
             Turn(role="system", text=common),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from agents.billing import billed
+from agents.billing import Bill, billed
 from agents.errors import AgentError
 from agents.replies import Digest, Draft, Plan, Research, Review
 from agents.roles import Spend, Team
@@ -31,6 +31,10 @@ class Asking:
         self._reply_s = reply_s
         self._stop = stop
         self._counted = team.spend()
+        """What the team had spent when it was last asked, less what was billed."""
+        self._bills: list[Bill] = []
+        self._billed = Spend()
+        """Of the bills that are closed."""
 
     async def ask(
         self,
@@ -65,6 +69,7 @@ class Asking:
         started = time.monotonic()
         failure = "stopped"
         with billed() as bill:
+            self._bills.append(bill)
             try:
                 reply = await until_stopped(question, self._stop, allowed)
                 self._files.save_reply(key, reply)
@@ -84,19 +89,22 @@ class Asking:
                         round=round_number,
                         attempt_id=attempt_id,
                     ),
-                    bill.total,
+                    bill,
                 )
         return reply
 
-    def _count(self, event: Replied, bill: Spend) -> None:
+    def _count(self, event: Replied, bill: Bill) -> None:
         """Log what a question cost, also one that was broken off: what was sent is paid for.
 
-        Teams that send no bill are counted by what they spent since the last count; lanes that
-        overlap share the total rightly.
+        What a team spent without a bill since the last count is added; lanes that overlap share
+        that total rightly.
         """
-        now = self._team.spend()
-        before, self._counted = self._counted, now
-        cost = bill if bill.calls else now - before
+        on_bills = sum((open_bill.total for open_bill in self._bills), self._billed)
+        unbilled = self._team.spend() - on_bills
+        cost = bill.total + (unbilled - self._counted)
+        self._counted = unbilled
+        self._bills.remove(bill)
+        self._billed += bill.total
         if event.failure == "stopped" and not cost.calls:
             return
         self._files.events.append(

@@ -311,6 +311,15 @@ async def test_a_short_context_makes_short_prompts(server):
     assert "characters left out" in sent(server)
 
 
+async def test_a_context_that_is_too_short_for_a_role_is_told(server):
+    server.models = {"writer": {"max_model_len": 4096}}
+    server.say('{"word": "ready"}')
+    team = ModelTeam(model(server, "writer"), None)
+    await team.survey(is_thorough=False)
+    with pytest.raises(ModelRefused, match=r"writer: the writer needs prompts of .* longer one"):
+        await team.write(WriteContext(view=make_view(), plan=make_plan()))
+
+
 async def test_both_models_are_paid_for(server):
     server.say(make_plan().model_dump_json(), make_review().model_dump_json())
     team = team_of(server)
