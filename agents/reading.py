@@ -15,7 +15,9 @@ from gpu_runner.message import Message
 
 SchemaT = TypeVar("SchemaT", bound=Message)
 _MOST_ERRORS = 8
-_MOST_STARTS = 2000
+_LONGEST = 1_000_000
+"""Characters of a reply that are read; no model that is asked says as much."""
+_MOST_STARTS = 500
 """Braces tried as the start of an object; a bound on the time a reply of braces can take."""
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
@@ -40,6 +42,8 @@ def read(schema: type[SchemaT], text: str, *, is_complete: bool) -> SchemaT | st
         text: all that was said.
         is_complete: nobody cut it off.
     """
+    if len(text) > _LONGEST:
+        return f"the reply has {len(text)} characters; answer with the object only"
     spoken, is_whole = _spoken(text)
     is_whole = is_whole and is_complete
     regions, broken = _regions(spoken)

@@ -20,7 +20,7 @@ async def survey(team: Team, console: Console) -> None:
         return
     faults = []
     for found in await team.survey(is_thorough=False):
-        console.print(Text(f"model {found.line}"))
+        console.print(Text(f"model {found.line}"), soft_wrap=True)
         if found.fault and not found.is_limited and team.needs(found.provider, found.model):
             faults.append(found.line)
     if faults:
