@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 300.0
 _REST = 8
-"""Calls for which a model that failed is passed over, where there is a fallback."""
+"""Calls for which a model that failed is asked last, where there is a fallback."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -98,7 +98,7 @@ class Patient:
             ModelUnavailable: busy or silent for longer than the patience allowed.
             ModelBusy, ModelTimeout: the same, of a plan without patience.
         """
-        asked = self._models[1:] if self._rests else self._models
+        asked = (*self._models[1:], self._models[0]) if self._rests else self._models
         self._rests = max(0, self._rests - 1)
         for number, (model, plan) in enumerate(asked, start=1):
             is_last = number == len(asked)
@@ -107,7 +107,7 @@ class Patient:
             except (ModelBusy, ModelTimeout, ModelUnavailable, ModelRefused) as error:
                 if is_last:
                     raise
-                if model is self._models[0][0]:
+                if number == 1 and model is self._models[0][0]:
                     self._rests = _REST
                 logger.warning("model failed, another steps in model=%s: %s", model.name, error)
         raise AssertionError("the last model answers or raises")

@@ -10,7 +10,8 @@ from agents.model import Answer
 from agents.providers.plan import ModelPlan
 from agents.roles import Spend
 
-_WHOLE = frozenset({"stop", "tool_calls", "function_call"})
+_CUT = frozenset({"", "length", "max_tokens", "model_length", "content_filter", "error", "abort"})
+"""Finish reasons of answers that are not whole; servers have many words for those that are."""
 
 
 class Pieces:
@@ -44,7 +45,7 @@ class Pieces:
         if not text.strip():
             text = "".join(self._arguments)
         whole = text.encode("utf-8", "replace").decode()
-        return Answer(text=whole, is_complete=self._reason in _WHOLE and not self.is_garbled)
+        return Answer(text=whole, is_complete=self._reason not in _CUT and not self.is_garbled)
 
     def cost(self, plan: ModelPlan, share: float) -> Spend:
         """Return the cost of the answer.

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import JsonValue
+
 from agents.team import ModelTeam
 from graph.settings import ModelSettings
 from graph.wiring import model_team
@@ -65,7 +67,9 @@ class Roles:
                 return '{"word": "ready"}'
 
 
-def make_models(server: ModelServer, **changes) -> ModelTeam:
+def make_models(
+    server: ModelServer, steps_in: dict[str, JsonValue] | None = None, **changes
+) -> ModelTeam:
     """A team whose models are all at the loopback server: one works, another reviews."""
     default = {
         "provider": "openai",
@@ -75,5 +79,7 @@ def make_models(server: ModelServer, **changes) -> ModelTeam:
         "input_usd_per_million": 1.0,
         **changes,
     }
-    models = ModelSettings(default=default, reviewer={"model": "judge"}, repairs=1)
+    models = ModelSettings(
+        default=default, reviewer={"model": "judge"}, fallback=steps_in or {}, repairs=1
+    )
     return model_team(models, environment={"OPENAI_API_KEY": KEY})

@@ -144,6 +144,17 @@ async def test_a_quota_that_does_not_end_pauses_the_run_which_then_goes_on(serve
     assert "planner" not in {role_of(request) for request in server.requests[asked:]}
 
 
+async def test_another_model_steps_in_and_the_reviewer_stays_independent(server, run_loop):
+    roles = Roles()
+    server.reply = lambda r: Say(status=404) if r["model"] == "worker" else roles(r)
+    ran = await run_loop(make_models(server, steps_in={"model": "spare"}))
+    assert ran.result.exit_reason is ExitReason.GOAL_MET
+    answered = {(role_of(r), r["model"]) for r in server.requests if r["model"] != "worker"}
+    assert ("writer", "spare") in answered
+    assert {model for role, model in answered if role == "reviewer"} == {"judge"}
+    assert sum(r["model"] == "worker" for r in server.requests) < len(server.requests) / 2
+
+
 async def test_a_writer_that_never_fits_is_asked_a_bounded_number_of_times(server, run_loop):
     server.reply = Roles(writer=lambda _: "I would rather talk about it.")
     settings = load_settings((), ["loop.repairs=1"])

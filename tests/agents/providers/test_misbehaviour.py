@@ -95,6 +95,15 @@ async def test_half_a_character_is_no_reason_to_break_off(server):
     assert "half a character" in server.requests[1]["messages"][-1]["content"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "is_complete"),
+    [("stop", True), ("eos_token", True), ("content_filter", False), ("abort", False)],
+)
+async def test_servers_have_many_words_for_the_end(server, reason, is_complete):
+    server.say(Say(text="so", reason=reason))
+    assert (await model(server).answer(TURNS)).is_complete is is_complete
+
+
 async def test_a_cut_off_answer_is_asked_for_again_with_that_reason(server):
     server.say(Say(text='{"colour": "re', reason=""), RED)
     assert await ask(model(server), Reply, TURNS) == Reply(colour="red")

@@ -132,6 +132,12 @@ async def test_a_model_that_failed_rests_and_is_asked_again_later():
     assert first.asked == 3
 
 
+async def test_a_model_that_rests_is_asked_where_the_other_fails_as_well():
+    first, second = Said(ModelRefused("gone"), "back"), Said("other", ModelRefused("x"), name="n")
+    asked, _ = patient(first, second)
+    assert [(await asked.answer(ASKED)).text for _ in range(2)] == ["other", "back"]
+
+
 async def test_where_all_fail_the_last_one_says_why():
     asked, _ = patient(Said(ModelRefused("one")), Said(ModelRefused("two"), name="n"))
     with pytest.raises(ModelRefused, match="two"):
