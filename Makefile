@@ -7,7 +7,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
-	bench-gate bench-knowledge bench-digest fuzz-digest docs docs-check size
+	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-digest: install ## Time and memory of reading profiler reports
 
 fuzz-digest: install ## Feed damaged reports to the digest (INPUTS=100000 SEED=1)
 	$(BIN)/python -m tests.benchmarks.fuzz_reports $(or $(INPUTS),100000) $(or $(SEED),1)
+
+fuzz-replies: install ## Feed malformed replies to every role of a team of models (EACH=1000 SEED=1)
+	@$(BIN)/python -m tests.benchmarks.fuzz_replies $(or $(EACH),1000) $(or $(SEED),1)
 
 docs: install ## Write the generated documents
 	@$(BIN)/python -m scripts.docs

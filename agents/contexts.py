@@ -93,6 +93,10 @@ class WriteContext(Message):
     parent: Candidate | None = None
     """Source of the incumbent (or of the attempt to repair)."""
     repair: PastAttempt | None = None
+    fault: str = ""
+    """Why the last reply of this lane in this round was no usable draft."""
+    tried: dict[str, str] = Field(default_factory=dict)
+    """Attempt id by fingerprint (`agents.novelty`): what was tried, comments and blanks aside."""
     lane: int = 0
     lanes: int = 1
 

@@ -5,6 +5,7 @@ AgentError
 └── ModelError       a model could not be used
     ├── ModelBusy        rate limit or overload: try again later
     ├── ModelTimeout     no answer in time: try again
+    ├── ModelUnavailable busy or silent for longer than its patience: the run pauses
     ├── ModelRefused     wrong key, unknown model, context too long: do not try again
     └── MalformedReply   the reply did not fit the schema, after every repair turn allowed
 """
@@ -25,9 +26,27 @@ class ModelError(AgentError):
 class ModelBusy(ModelError):
     """Rate limit or overload; worth another try later."""
 
+    def __init__(
+        self, message: str, *, is_limit: bool = False, retry_after_s: float | None = None
+    ) -> None:
+        """Take what the provider said.
+
+        Args:
+            message: names the model and what was said.
+            is_limit: a quota or a rate limit, which waiting cures, however long it takes.
+            retry_after_s: when to come back, where the provider says so.
+        """
+        super().__init__(message)
+        self.is_limit = is_limit
+        self.retry_after_s = retry_after_s
+
 
 class ModelTimeout(ModelError):
     """No answer in time; worth another try."""
+
+
+class ModelUnavailable(ModelError):
+    """Busy or silent for longer than its patience; going on later costs no round."""
 
 
 class ModelRefused(ModelError):

@@ -1,27 +1,24 @@
 """Asking a language model for a reply that fits a schema, with a bounded number of repairs.
 
-Knows no provider: a `ChatModel` is anything that answers turns with text. The JSON is taken out of
-the text here, because servers differ in what they promise about structured output.
+Knows no provider: a `ChatModel` is anything that answers turns with text; `reading.py` finds the
+reply in it.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal, Protocol, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from agents.errors import MalformedReply
+from agents.reading import json_objects, read
 from agents.roles import Spend
 from gpu_runner.message import Message
 
+__all__ = ["Answer", "ChatModel", "Form", "Turn", "ask", "form_of", "json_objects", "read_reply"]
+
 SchemaT = TypeVar("SchemaT", bound=Message)
-_MOST_ERRORS = 8
 _LONGEST_ECHO = 6000
-_MOST_STARTS = 2000
-"""Braces tried as the start of an object; a bound on the time a reply of braces can take."""
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-_FENCE = re.compile(r"^[ \t]*```[a-zA-Z0-9]*[ \t]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 
 
 class Turn(Message):
@@ -29,6 +26,14 @@ class Turn(Message):
 
     role: Literal["system", "user", "assistant"]
     text: str
+
+
+class Form(Message):
+    """What an answer has to be, for servers that can hold a model to it."""
+
+    name: str
+    fields: dict[str, JsonValue]
+    """A JSON schema."""
 
 
 class Answer(Message):
@@ -52,8 +57,8 @@ class ChatModel(Protocol):
     """As the provider calls it."""
     provider: str
 
-    async def answer(self, turns: Sequence[Turn]) -> Answer:
-        """Answer the last turn."""
+    async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:
+        """Answer the last turn; `form` is a help that a server may not give."""
         ...
 
     def spend(self) -> Spend:
@@ -83,9 +88,10 @@ async def ask(
         ModelError: what the provider raised.
     """
     conversation = list(turns)
+    form = form_of(schema)
     fault = ""
     for _ in range(1 + repairs):
-        answer = await model.answer(conversation)
+        answer = await model.answer(conversation, form)
         found = read_reply(schema, answer)
         if not isinstance(found, str):
             fault = objection(found) or ""
@@ -102,59 +108,15 @@ async def ask(
     )
 
 
+@cache
+def form_of(schema: type[Message]) -> Form:
+    """Return the form that a schema asks for."""
+    return Form(name=schema.__name__, fields=schema.model_json_schema())
+
+
 def read_reply(schema: type[SchemaT], answer: Answer) -> SchemaT | str:
     """Return the reply in an answer, or one sentence that says what is wrong with it."""
-    fault = "the reply holds no JSON object"
-    for value in json_objects(answer.text):
-        try:
-            return schema.model_validate(value)
-        except ValidationError as error:
-            fault = explain(error)
-    if not answer.is_complete:
-        return f"the reply was cut off before its end; answer in fewer words ({fault})"
-    return fault
-
-
-def json_objects(text: str) -> Iterator[JsonValue]:
-    """Yield the JSON objects of a reply, most likely first.
-
-    What is thought aloud is dropped; then come fenced blocks, the last one first; then objects
-    found anywhere in the text, the longest first.
-    """
-    spoken = _THOUGHT.sub("", text)
-    for block in reversed(_FENCE.findall(spoken)):
-        yield from _objects_in(block)
-    yield from _objects_in(spoken)
-
-
-def _objects_in(text: str) -> Iterator[JsonValue]:
-    """Yield the top-level objects of a text, the longest first."""
-    # Not strict: models leave line breaks as they are in the strings that hold source text.
-    decoder = json.JSONDecoder(strict=False)
-    found: list[tuple[int, JsonValue]] = []
-    position = text.find("{")
-    for _ in range(_MOST_STARTS):
-        if position < 0:
-            break
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError):
-            position = text.find("{", position + 1)
-            continue
-        found.append((end - position, value))
-        position = text.find("{", end)
-    for _, value in sorted(found, key=lambda item: -item[0]):
-        yield value
-
-
-def explain(error: ValidationError) -> str:
-    """Return the faults of a reply as a model can use them: path and what is expected."""
-    faults = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'the object'}: {fault['msg']}"
-        for fault in error.errors(include_url=False, include_input=False)
-    ]
-    more = f"; and {len(faults) - _MOST_ERRORS} more" if len(faults) > _MOST_ERRORS else ""
-    return "; ".join(faults[:_MOST_ERRORS]) + more
+    return read(schema, answer.text, is_complete=answer.is_complete)
 
 
 def _repair(fault: str) -> str:

@@ -20,9 +20,31 @@ class Spend(Message):
     """What answering cost since the team was made; zero for a team without models."""
 
     calls: int = 0
+    """Requests that were sent, failed ones included."""
     input_tokens: int = 0
+    """All that was read, from the provider's cache or not."""
+    cached_tokens: int = 0
+    """Of those, read from the provider's cache."""
+    stored_tokens: int = 0
+    """Of those, written to the provider's cache."""
+    repeated_tokens: int = 0
+    """Of those, an estimate of what began an earlier prompt too, so that a cache could serve it."""
     output_tokens: int = 0
     usd: float = 0.0
+    waits: int = 0
+    """Pauses for a provider that was busy or silent."""
+    waited_s: float = 0.0
+
+    def __add__(self, other: "Spend") -> "Spend":
+        """Return both together."""
+        return Spend(**{name: getattr(self, name) + getattr(other, name) for name in _COUNTS})
+
+    def __sub__(self, other: "Spend") -> "Spend":
+        """Return what came since `other`."""
+        return Spend(**{name: getattr(self, name) - getattr(other, name) for name in _COUNTS})
+
+
+_COUNTS = tuple(Spend.model_fields)
 
 
 class Team(Protocol):

@@ -1,12 +1,12 @@
 """The team whose five roles are language models: renders prompts, asks, keeps replies honest.
 
-Two models, of different makes: one plans, reads, writes and diagnoses, the other reviews. A reply
-can name evidence only if the context holds it; whatever else it names is dropped here.
+No model reviews what it wrote: the reviewer is another one, or rules. A reply can name evidence
+only if the context holds it; whatever else it names is dropped here.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import as_file, files
 from typing import TypeVar
 
@@ -15,18 +15,25 @@ from agents.contexts import (
     PlanContext,
     ResearchContext,
     ReviewContext,
+    RunView,
     WriteContext,
 )
-from agents.diagnosis.device import diagnose_kernel
-from agents.diagnosis.signals import slowest
 from agents.errors import ModelRefused, NothingFits
-from agents.model import ChatModel, Turn, ask
+from agents.guide import guide
+from agents.honesty import credited, hollow, honest, ruled
+from agents.model import ChatModel, Turn, ask, form_of
+from agents.novelty import fingerprint
 from agents.playbook import Playbook
 from agents.playbook.families import detect
-from agents.prompts import FENCE, rendered
-from agents.replies import CriterionStatus, Digest, Draft, Plan, Research, Review
+from agents.playbook.planning import review_by_facts
+from agents.prompts import FENCE, rendered, tokens
+from agents.providers.patience import Patient
+from agents.providers.plan import ModelPlan
+from agents.providers.survey import Survey
+from agents.replies import Digest, Draft, Plan, Research, Review
 from agents.roles import Spend
-from gpu_runner.candidate import Language
+from agents.submission import Submission, drafted
+from gpu_runner.candidate import Candidate, Language
 from gpu_runner.message import Message
 from gpu_runner.problem import Problem
 from knowledge_store.grep import grep
@@ -39,32 +46,93 @@ _MOST_PASSAGES = 12
 _MOST_HITS = 500
 
 
-class ModelTeam:
-    """Five roles asked of two models; holds nothing that a resumed run would miss."""
+_ROOM = {
+    "planner": 16_000,
+    "researcher": 20_000,
+    "writer": 40_000,
+    "profiler": 28_000,
+    "reviewer": 24_000,
+}
+"""Tokens of a role's prompt at most; less where a model's context is shorter."""
+_LEAST_ROOM = 1000
 
-    def __init__(self, writer: ChatModel, reviewer: ChatModel, *, repairs: int = 2) -> None:
-        """Take both models.
+
+class ModelTeam:
+    """Five roles asked of models; holds nothing that a resumed run would miss."""
+
+    def __init__(
+        self,
+        writer: ChatModel,
+        reviewer: ChatModel | None,
+        *,
+        planner: ChatModel | None = None,
+        researcher: ChatModel | None = None,
+        profiler: ChatModel | None = None,
+        repairs: int = 2,
+    ) -> None:
+        """Take the models; one object may play several roles.
 
         Args:
-            writer: plans, researches, writes and diagnoses.
-            reviewer: reviews; must be another model than the writer.
+            writer: writes kernels.
+            reviewer: reviews; another model than all the others. None: rules review.
+            planner: plans; the writer where it is not given, likewise the next two.
+            researcher: reads.
+            profiler: diagnoses.
             repairs: how often a malformed reply is sent back.
 
         Raises:
-            ModelRefused: both are the same model, which would review its own work.
+            ModelRefused: the reviewer is a model that others ask too: it would review its own work.
         """
-        if (writer.provider, writer.name) == (reviewer.provider, reviewer.name):
+        self._cast: dict[str, ChatModel] = {
+            "planner": planner or writer,
+            "researcher": researcher or writer,
+            "writer": writer,
+            "profiler": profiler or writer,
+        }
+        makers = frozenset[tuple[str, str]]().union(*map(_makes, self._cast.values()))
+        own = makers & _makes(reviewer) if reviewer else frozenset()
+        if own:
+            provider, name = min(own)
             raise ModelRefused(
-                f"the reviewer is the writer's model, {writer.provider} {writer.name}; configure "
+                f"the reviewer is the writer's model, {provider} {name}; configure "
                 "another provider or model for one of them"
             )
-        self.name = (
-            f"{writer.provider}:{writer.name} reviewed by {reviewer.provider}:{reviewer.name}"
-        )
-        self._writer = writer
-        self._reviewer = reviewer
+        judge = f"{reviewer.provider}:{reviewer.name}" if reviewer else "rules"
+        self.name = f"{writer.provider}:{writer.name} reviewed by {judge}"
+        if reviewer is not None:
+            self._cast["reviewer"] = reviewer
         self._repairs = repairs
+        self._room = dict(_ROOM)
         self._playbook = Playbook()
+
+    @property
+    def plans(self) -> tuple[ModelPlan, ...]:
+        """What is known of every model that may answer."""
+        return tuple(plan for model in self._patient() for plan in model.plans)
+
+    def needs(self, provider: str, name: str) -> bool:
+        """Whether a role depends on a model; a fallback is not depended on."""
+        return any((m.provider, m.name) == (provider, name) for m in self._cast.values())
+
+    async def survey(self, *, is_thorough: bool) -> tuple[Survey, ...]:
+        """Ask every model what it can do, one after the other, and keep to the findings.
+
+        Args:
+            is_thorough: ask for tools and schemas too.
+        """
+        found: dict[tuple[str, str], Survey] = {}
+        for patient in self._patient():
+            for each in await patient.survey(is_thorough=is_thorough):
+                found[each.provider, each.model] = each
+        for role, model in self._cast.items():
+            if isinstance(model, Patient):
+                room = min((_room(plan, found) for plan in model.plans), default=_ROOM[role])
+                self._room[role] = min(_ROOM[role], room)
+        return tuple(found.values())
+
+    def _patient(self) -> list[Patient]:
+        models = {id(model): model for model in self._cast.values()}
+        return [model for model in models.values() if isinstance(model, Patient)]
 
     async def plan(self, context: PlanContext) -> Plan:
         """Ask the writer's model for task-acceptance pairs in a language that is in scope."""
@@ -75,24 +143,20 @@ class ModelTeam:
             if plan.language not in view.languages:
                 return f"language {plan.language.value!r} is not among {_names(view.languages)}"
             ids = [task.criterion.criterion_id for task in plan.tasks]
-            return "two criteria have one id" if len(set(ids)) < len(ids) else None
+            if len(set(ids)) < len(ids):
+                return "two criteria have one id"
+            return hollow(plan)
 
-        prompt = rendered("plan", view=view, previous=context.previous, why_again=context.why_again)
-        plan = await self._ask(self._writer, Plan, "planner", prompt, objection)
+        values = {"previous": context.previous, "why_again": context.why_again}
+        plan = await self._ask(Plan, "planner", "plan", view, values, objection)
         return plan.model_copy(update={"version": version})
 
     async def research(self, context: ResearchContext) -> Research:
         """Ask for a digest of notes and evidence; citations of anything else are dropped."""
         notes, log = self._passages(context)
         passages = (*notes, *context.evidence)
-        prompt = rendered(
-            "research",
-            view=context.view,
-            plan=context.plan,
-            query=context.query,
-            passages=passages,
-        )
-        reply = await self._ask(self._writer, Research, "researcher", prompt)
+        values = {"plan": context.plan, "query": context.query, "passages": passages}
+        reply = await self._ask(Research, "researcher", "research", context.view, values)
         known = {f"{passage.source}/{passage.path}": passage for passage in passages}
         cited = tuple(
             citation.model_copy(update={"licence": known[citation.source].licence or "unknown"})
@@ -103,98 +167,126 @@ class ModelTeam:
         return reply.model_copy(update={"citations": cited, "route_log": told})
 
     async def write(self, context: WriteContext) -> Draft:
-        """Ask for one candidate; the first round's prompt holds the playbook's recipe."""
+        """Ask for one candidate, whole or as edits of the parent's source.
+
+        The first round's prompt holds the playbook's recipe.
+        """
         seed = None if context.parent else await self._seed(context)
         view = context.view
         tried = {attempt.candidate_digest: attempt.attempt_id for attempt in view.attempts}
 
-        def objection(draft: Draft) -> str | None:
+        def objection(submission: Submission) -> str | None:
+            draft = drafted(submission, context.parent)
+            if isinstance(draft, str):
+                return draft
             candidate = draft.candidate
             if candidate.language not in view.languages:
                 return f"language {candidate.language.value!r} is not in {_names(view.languages)}"
             if candidate.digest in tried:
                 return f"this is {tried[candidate.digest]} again, byte for byte; change something"
+            known = context.tried.get(fingerprint(candidate))
+            if known:
+                return f"this is {known} again but for comments and blanks; change what it does"
             return None
 
-        prompt = rendered(
+        values = {
+            "plan": context.plan,
+            "research": context.research,
+            "digest": context.digest,
+            "review": context.review,
+            "parent": context.parent,
+            "repair": context.repair,
+            "fault": context.fault,
+            "lane": context.lane,
+            "lanes": context.lanes,
+            "seed": seed.candidate if seed else None,
+            "plans_of": _plans,
+        }
+        submission = await self._ask(
+            Submission,
+            "writer",
             "write",
-            view=view,
-            plan=context.plan,
-            research=context.research,
-            digest=context.digest,
-            review=context.review,
-            parent=context.parent,
-            repair=context.repair,
-            lane=context.lane,
-            lanes=context.lanes,
-            seed=seed.candidate.sources[0].text if seed else "",
+            view,
+            values,
+            objection,
+            guide=guide(view, context.plan.language),
         )
-        draft = await self._ask(self._writer, Draft, "writer", prompt, objection)
-        if seed is not None:
-            note = "shown to the writer as a recipe of this family"
-            shown = tuple(c.model_copy(update={"note": note}) for c in seed.provenance)
-            draft = draft.model_copy(update={"provenance": (*draft.provenance, *shown)})
-        return draft
+        draft = drafted(submission, context.parent)
+        assert isinstance(draft, Draft), "whoever was asked objected to everything else"
+        return credited(draft, seed)
 
     async def digest(self, context: DigestContext) -> Digest:
         """Ask for a diagnosis of the facts that ends in one next edit."""
-        prompt = rendered(
-            "digest",
-            view=context.view,
-            candidate=context.candidate,
-            attempt=context.attempt,
-            facts=context.facts,
-            parent_facts=context.parent_facts,
-            last_edit=context.last_edit,
-            ruled=_ruled(context),
-        )
-        reply = await self._ask(self._writer, Digest, "profiler", prompt)
+        values = {
+            "candidate": context.candidate,
+            "attempt": context.attempt,
+            "facts": context.facts,
+            "parent_facts": context.parent_facts,
+            "last_edit": context.last_edit,
+            "ruled": ruled(context),
+        }
+        reply = await self._ask(Digest, "profiler", "digest", context.view, values)
         return reply.model_copy(update={"rule": ""})  # no rule made this prediction
 
     async def review(self, context: ReviewContext) -> Review:
         """Ask the other model; no criterion comes back better than its executable checks say."""
-        prompt = rendered(
-            "review",
-            view=context.view,
-            plan=context.plan,
-            diff=context.diff,
-            decisions=context.decisions,
-            standing=context.standing,
-        )
-        reply = await self._ask(self._reviewer, Review, "reviewer", prompt)
-        return reply.model_copy(update={"criteria": _honest(reply, context)})
+        if "reviewer" not in self._cast:
+            return review_by_facts(context)
+        values = {
+            "plan": context.plan,
+            "diff": context.diff,
+            "decisions": context.decisions,
+            "standing": context.standing,
+        }
+        reply = await self._ask(Review, "reviewer", "review", context.view, values)
+        return reply.model_copy(update={"criteria": honest(reply, context)})
 
     def spend(self) -> Spend:
-        """Return the cost of both models."""
-        one, other = self._writer.spend(), self._reviewer.spend()
-        return Spend(
-            calls=one.calls + other.calls,
-            input_tokens=one.input_tokens + other.input_tokens,
-            output_tokens=one.output_tokens + other.output_tokens,
-            usd=one.usd + other.usd,
-        )
+        """Return the cost of all models."""
+        models = {id(model): model for model in self._cast.values()}
+        return sum((model.spend() for model in models.values()), Spend())
 
     async def _ask(
         self,
-        model: ChatModel,
         schema: type[ReplyT],
         role: str,
         prompt: str,
+        view: RunView,
+        values: Mapping[str, object],
         objection: Callable[[ReplyT], str | None] = lambda _: None,
+        *,
+        guide: str = "",
     ) -> ReplyT:
-        shape = json.dumps(schema.model_json_schema(), separators=(",", ":"))
-        told = rendered("system", role=role, schema=shape, fence=FENCE)
-        turns = (Turn(role="system", text=told), Turn(role="user", text=prompt))
-        return await ask(model, schema, turns, repairs=self._repairs, objection=objection)
+        """Ask a role: what is the same in every question comes first, so that it can be cached."""
+        shape = json.dumps(form_of(schema).fields, separators=(",", ":"))
+        common = rendered("system", {"fence": FENCE, "view": view}, self._room[role] // 2)
+        own = rendered("role", {"role": role, "schema": shape, "guide": guide})
+        taken = tokens(common) + tokens(own)
+        room = self._room[role] - taken
+        if room < _LEAST_ROOM:
+            raise ModelRefused(
+                f"{self._cast[role].name}: the {role} needs prompts of {taken + _LEAST_ROOM} tokens"
+                f" and its context leaves {self._room[role]}; use a model with a longer one"
+            )
+        asked = rendered(prompt, {"view": view, **values}, room)
+        turns = (
+            Turn(role="system", text=common),
+            Turn(role="system", text=own),
+            Turn(role="user", text=asked),
+        )
+        return await ask(
+            self._cast[role], schema, turns, repairs=self._repairs, objection=objection
+        )
 
     async def _seed(self, context: WriteContext) -> Draft | None:
-        """Return the playbook's proposal for this lane, where it has one."""
-        if context.plan.language is not Language.CPP:
-            return None
+        """Return the playbook's proposal for this lane, where it has one in the plan's language."""
+        language = context.plan.language
+        narrow = context.view.model_copy(update={"languages": (language,)})
         try:
-            return await self._playbook.write(context)
+            seed = await self._playbook.write(context.model_copy(update={"view": narrow}))
         except NothingFits:
             return None
+        return seed if seed.candidate.language is language else None
 
     def _passages(self, context: ResearchContext) -> tuple[tuple[Passage, ...], tuple[str, ...]]:
         """Search the recipes' notes for the words of the query and the name; own family first."""
@@ -210,6 +302,29 @@ class ModelTeam:
         return tuple(own_notes), (log,)
 
 
+def _makes(model: ChatModel) -> frozenset[tuple[str, str]]:
+    """Return provider and name of every model that may answer in a model's place."""
+    if isinstance(model, Patient):
+        return model.makes
+    return frozenset({(model.provider, model.name)})
+
+
+def _room(plan: ModelPlan, found: dict[tuple[str, str], Survey]) -> int:
+    """Return the tokens a model has for a prompt, beside the longest answer it may give."""
+    surveyed = found.get((plan.provider, plan.model))
+    context_tokens = plan.context_tokens or (surveyed.context_tokens if surveyed else None) or 0
+    if not context_tokens:
+        return max(_ROOM.values())
+    return max(_LEAST_ROOM, context_tokens - min(plan.most_tokens, context_tokens // 2))
+
+
+def _plans(candidate: Candidate) -> str:
+    """Return launch plans as JSON, without what is a default."""
+    return json.dumps(
+        [plan.model_dump(mode="json", exclude_defaults=True) for plan in candidate.plans], indent=1
+    )
+
+
 def _family(problem: Problem) -> str:
     """Return the family of a problem, or nothing where the playbook has none."""
     try:
@@ -218,37 +333,5 @@ def _family(problem: Problem) -> str:
         return ""
 
 
-def _ruled(context: DigestContext) -> tuple[str, ...]:
-    """Return what the rules make of the slowest kernel's counters; nothing where there are none."""
-    kernel = slowest(context.facts)
-    if kernel is None or kernel.source != "counters":
-        return ()
-    found = diagnose_kernel(kernel)
-    asked = (f"{one.signal} {one.value:.3g} {one.op} {one.threshold:g}" for one in found.readings)
-    others = (f"{name} ({confidence:.2f})" for name, confidence in found.alternatives)
-    return (
-        f"{found.bottleneck} ({found.confidence:.2f}): {', '.join(asked) or 'no rule holds'}",
-        *(f"also holds: {text}" for text in others),
-        *(f"not measured: {name}" for name in found.missing[:4]),
-    )
-
-
 def _names(languages: tuple[Language, ...]) -> str:
     return ", ".join(language.value for language in languages)
-
-
-def _honest(reply: Review, context: ReviewContext) -> tuple[CriterionStatus, ...]:
-    """Return a status for each criterion of the plan: the worse of what is said and checked."""
-    said = {status.criterion_id: status for status in reply.criteria}
-    found = []
-    for task in context.plan.tasks:
-        checked = context.standing(task.criterion.criterion_id)
-        claimed = said.get(checked.criterion_id)
-        status = claimed.status if claimed else "NOT_MET"
-        worse = min(status, checked.status, key=_STANDINGS.index)
-        found.append(checked.model_copy(update={"status": worse}))
-    return tuple(found)
-
-
-_STANDINGS = ("NOT_MET", "PARTIAL", "MET")
-"""From worst to best."""

@@ -9,9 +9,10 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from agents.billing import Bill, billed
 from agents.errors import AgentError
 from agents.replies import Digest, Draft, Plan, Research, Review
-from agents.roles import Team
+from agents.roles import Spend, Team
 from graph.errors import OutOfTime
 from graph.events import Replied
 from graph.run_files import RunFiles
@@ -30,6 +31,10 @@ class Asking:
         self._reply_s = reply_s
         self._stop = stop
         self._counted = team.spend()
+        """What the team had spent when it was last asked, less what was billed."""
+        self._bills: list[Bill] = []
+        self._billed = Spend()
+        """Of the bills that are closed."""
 
     async def ask(
         self,
@@ -38,6 +43,8 @@ class Asking:
         question: Coroutine[Any, Any, ReplyT],
         *,
         left_s: float | None,
+        round_number: int = 0,
+        attempt_id: str = "",
     ) -> ReplyT:
         """Return the answer to a question, from the run directory where it was given before.
 
@@ -46,6 +53,8 @@ class Asking:
             key: names the question; sorts in order of time.
             question: a coroutine of the team; closed unawaited where the answer is known.
             left_s: what the wall budget leaves.
+            round_number: the round that pays for it.
+            attempt_id: the attempt that pays for it, if it is one's.
 
         Raises:
             AgentError: the team cannot answer.
@@ -58,30 +67,64 @@ class Asking:
             return known
         allowed = self._reply_s if left_s is None else min(self._reply_s, left_s)
         started = time.monotonic()
-        try:
-            reply = await until_stopped(question, self._stop, allowed)
-        except (AgentError, OutOfTime) as error:
-            self._count(kind, f"{key}:{time.time_ns()}", started, failure=type(error).__name__)
-            raise
-        self._files.save_reply(key, reply)
-        self._count(kind, key, started)
+        failure = "stopped"
+        with billed() as bill:
+            self._bills.append(bill)
+            try:
+                reply = await until_stopped(question, self._stop, allowed)
+                self._files.save_reply(key, reply)
+                failure = ""
+            except (AgentError, OutOfTime) as error:
+                failure = type(error).__name__
+                raise
+            finally:
+                self._count(
+                    Replied(
+                        key=f"replied:{kind.__name__.lower()}:{key}"
+                        + (f":{time.time_ns()}" if failure else ""),
+                        role=kind.__name__.lower(),
+                        reply="" if failure else key,
+                        seconds=round(time.monotonic() - started, 3),
+                        failure=failure,
+                        round=round_number,
+                        attempt_id=attempt_id,
+                    ),
+                    bill,
+                )
         return reply
 
-    def _count(self, kind: type[Any], key: str, started: float, failure: str = "") -> None:
-        """Log what was spent since the last count; lanes that overlap share the total rightly."""
-        now = self._team.spend()
-        before, self._counted = self._counted, now
+    def _count(self, event: Replied, bill: Bill) -> None:
+        """Log what a question cost, also one that was broken off: what was sent is paid for.
+
+        What a team spent without a bill since the last count is added; lanes that overlap share
+        that total rightly.
+        """
+        on_bills = sum((open_bill.total for open_bill in self._bills), self._billed)
+        unbilled = self._team.spend() - on_bills
+        cost = bill.total + (unbilled - self._counted)
+        self._counted = unbilled
+        self._bills.remove(bill)
+        self._billed += bill.total
+        if event.failure == "stopped" and not cost.calls:
+            return
         self._files.events.append(
-            Replied(
-                key=f"replied:{kind.__name__.lower()}:{key}",
-                role=kind.__name__.lower(),
-                reply="" if failure else key,
-                seconds=round(time.monotonic() - started, 3),
-                tokens=now.input_tokens
-                + now.output_tokens
-                - before.input_tokens
-                - before.output_tokens,
-                usd=now.usd - before.usd,
-                failure=failure,
+            event.model_copy(
+                update={
+                    "tokens": cost.input_tokens + cost.output_tokens,
+                    "usd": cost.usd,
+                    **{name: getattr(cost, name) for name in _TOLD},
+                }
             )
         )
+
+
+_TOLD = (
+    "calls",
+    "input_tokens",
+    "cached_tokens",
+    "stored_tokens",
+    "repeated_tokens",
+    "output_tokens",
+    "waits",
+    "waited_s",
+)

@@ -82,7 +82,7 @@ def run(
     device: Device = "auto",
     lanes: Annotated[int | None, typer.Option(help="Candidates a round.")] = None,
     team: Annotated[
-        str | None, typer.Option(help="playbook, anthropic, openai or scripted:FILE.")
+        str | None, typer.Option(help="playbook, models, anthropic, openai or scripted:FILE.")
     ] = None,
     assign: Assign = None,
     config: Config = None,
@@ -237,11 +237,19 @@ def evaluate(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    models: Annotated[
+        bool,
+        typer.Option("--models", help="Only the models that are set: what can they do?"),
+    ] = False,
+    assign: Assign = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
     """Say what this machine has, what is missing, and how to get it."""
-    from graph.doctor import diagnoses  # noqa: PLC0415 - probes the machine
+    from graph.doctor import diagnoses, model_diagnoses  # noqa: PLC0415 - probes the machine
 
-    found = diagnoses()
+    found = asyncio.run(model_diagnoses(_settings(config, assign))) if models else diagnoses()
     if as_json:
         _print_json({"checks": list(found), "is_ok": all(bool(one["is_ok"]) for one in found)})
     else:

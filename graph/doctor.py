@@ -7,7 +7,10 @@ from importlib.util import find_spec
 
 from pydantic import JsonValue
 
+from agents.providers.survey import Survey
 from gpu_runner.host.machine import doctor_lines
+from graph.models import KEYS
+from graph.settings import Settings
 
 _PACKAGES = {
     "langgraph": True,
@@ -20,7 +23,6 @@ _PACKAGES = {
     "langchain_openai": False,
 }
 """Import name to whether a run with the embedded defaults needs it."""
-_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY")
 
 
 def diagnoses(environment: Mapping[str, str] = os.environ) -> tuple[dict[str, JsonValue], ...]:
@@ -37,7 +39,7 @@ def diagnoses(environment: Mapping[str, str] = os.environ) -> tuple[dict[str, Js
                 "remedy": "" if is_there else "make install",
             }
         )
-    for key in _KEYS:
+    for key in KEYS.values():
         is_set = bool(environment.get(key))
         found.append(
             {
@@ -50,6 +52,39 @@ def diagnoses(environment: Mapping[str, str] = os.environ) -> tuple[dict[str, Js
         )
     found += [{**asdict(line), "is_needed": False} for line in doctor_lines()]
     return tuple(found)
+
+
+async def model_diagnoses(settings: Settings) -> tuple[dict[str, JsonValue], ...]:
+    """Ask each model that is set what it can do: a check a model, its finding as the detail.
+
+    Raises:
+        SettingsError, ModelRefused: the models set cannot be asked at all; says what to set.
+    """
+    from graph.wiring import model_team  # noqa: PLC0415 - brings the providers' libraries
+
+    provider = settings.team.name if settings.team.name in KEYS else ""
+    team = model_team(settings.models, provider)
+    found: list[dict[str, JsonValue]] = []
+    for survey in await team.survey(is_thorough=True):
+        is_needed = team.needs(survey.provider, survey.model)
+        found.append(
+            {
+                **survey.model_dump(mode="json"),
+                "name": f"model {survey.model}",
+                "is_ok": not survey.fault,
+                "is_needed": is_needed,
+                "detail": survey.line,
+                "remedy": _remedy(survey) if survey.fault else "",
+            }
+        )
+    return tuple(found)
+
+
+def _remedy(survey: Survey) -> str:
+    if survey.is_limited:
+        return "wait: a run would"
+    where = f"whether {survey.address} answers, " if survey.address else ""
+    return f"check {where}the model's name and its key (models.ROLE.key_env)"
 
 
 def _has(package: str) -> bool:

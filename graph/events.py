@@ -112,8 +112,25 @@ class Replied(Event):
     """Key of the saved reply; empty where there was none."""
     seconds: float
     tokens: int = 0
+    """Read and written."""
     usd: float = 0.0
     failure: str = ""
+    round: int = 0
+    """0: older logs do not say it."""
+    attempt_id: str = ""
+    """Of a draft."""
+    calls: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, read from the provider's cache."""
+    stored_tokens: int = 0
+    """Of the input, written to the provider's cache."""
+    repeated_tokens: int = 0
+    """Of the input, an estimate of what a cache of prefixes could have served."""
+    output_tokens: int = 0
+    waits: int = 0
+    """Pauses for a provider that was busy or at its limit."""
+    waited_s: float = 0.0
 
 
 class AttemptDecided(Event):

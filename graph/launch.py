@@ -19,6 +19,7 @@ from graph.progress import clock
 from graph.run_files import RunFiles
 from graph.runs import make_run
 from graph.settings import BenchPlans, Settings
+from graph.surveying import refuse_unpriced, survey
 from graph.target import Target
 from graph.wiring import make_team, open_pool, team_name
 
@@ -35,8 +36,10 @@ async def start(
     """
     from graph.run import begin, drive  # noqa: PLC0415 - langgraph takes a second to import
 
-    name = team_name(settings.team)
+    name = team_name(settings.team, models=settings.models)
     team = make_team(name, settings.models)
+    refuse_unpriced(team, target)
+    await survey(team, console)
     files = make_run(settings.run.directory, target.name, run_dir)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     try:
@@ -63,6 +66,7 @@ async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunR
         return done
     refuse_held(files.root)  # the pool of the other process would keep us waiting, then say less
     team = make_team(_team_of(settings, manifest.team), settings.models)
+    await survey(team, console)
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     async with open_pool(settings.pool, files.root / POOL) as pool, shown.showing():
         return await drive(files, settings, team, pool, (shown,))
@@ -71,9 +75,8 @@ async def proceed(settings: Settings, files: RunFiles, console: Console) -> RunR
 def _team_of(settings: Settings, began_with: str) -> str:
     """Return who goes on: who began, unless a team is named."""
     named = settings.team.name != "auto"
-    return team_name(
-        settings.team if named else settings.team.model_copy(update={"name": began_with})
-    )
+    chosen = settings.team if named else settings.team.model_copy(update={"name": began_with})
+    return team_name(chosen, models=settings.models)
 
 
 def rendered(files: RunFiles) -> Path:

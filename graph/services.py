@@ -167,14 +167,26 @@ class Services:
         )
 
     async def ask(
-        self, kind: type[ReplyT], key: str, question: Coroutine[Any, Any, ReplyT], state: RunState
+        self,
+        kind: type[ReplyT],
+        key: str,
+        question: Coroutine[Any, Any, ReplyT],
+        state: RunState,
+        attempt_id: str = "",
     ) -> ReplyT:
         """Ask a role within the budget; see `Asking.ask`."""
         limit = self.target.budget.wall_s
         left_s = None
         if limit is not None:
             left_s = max(0.1, limit - self.meter.elapsed_s() - self.reserve_s(state))
-        return await self.asking.ask(kind, key, question, left_s=left_s)
+        return await self.asking.ask(
+            kind,
+            key,
+            question,
+            left_s=left_s,
+            round_number=state["round"],
+            attempt_id=attempt_id,
+        )
 
     # -- what the run says -----------------------------------------------------------------------
 

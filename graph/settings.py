@@ -30,18 +30,28 @@ class RunSettings(Message):
 class TeamSettings(Message):
     """Who answers."""
 
-    name: str = Field(pattern=r"^(auto|playbook|anthropic|openai|scripted:.+)$")
+    name: str = Field(pattern=r"^(auto|playbook|models|anthropic|openai|scripted:.+)$")
     reply_s: float = Field(gt=0)
     retries: int = Field(ge=1)
 
 
-class ModelSettings(Message):
-    """Which models a provider's team asks."""
+ModelChoice = dict[str, JsonValue] | str
+"""A file of `configs/models/` by its name, or the fields of an `agents.providers.ModelPlan`, with
+`use: NAME` over such a file."""
 
-    writer: dict[str, JsonValue] = Field(default_factory=dict)
-    """Of `agents.providers.ModelPlan`: model, and where it differs from the team's, provider."""
-    reviewer: dict[str, JsonValue] = Field(default_factory=dict)
-    """Another model than the writer's."""
+
+class ModelSettings(Message):
+    """Which model each role asks. `graph/models.py` says what follows from what is left out."""
+
+    default: ModelChoice = Field(default_factory=dict)
+    planner: ModelChoice = Field(default_factory=dict)
+    researcher: ModelChoice = Field(default_factory=dict)
+    writer: ModelChoice = Field(default_factory=dict)
+    profiler: ModelChoice = Field(default_factory=dict)
+    reviewer: ModelChoice = Field(default_factory=dict)
+    """Another model than those it reviews."""
+    fallback: ModelChoice = Field(default_factory=dict)
+    """Asked where the model of a role fails; never in the reviewer's place."""
     repairs: int = Field(ge=0)
     """Times that a malformed reply is sent back."""
 

@@ -3,6 +3,7 @@
 The only module that looks into the environment for keys; nothing is imported before it is needed.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -10,21 +11,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue, ValidationError
-
+from agents.providers.plan import ModelPlan
 from agents.roles import Team
 from gpu_runner.archive_pool import ArchivePool
 from gpu_runner.client import BusClient, JobPool
 from gpu_runner.local import LocalPool
 from graph.archive import exchange_folder
 from graph.errors import SettingsError
-from graph.explain import explain
+from graph.models import KEYS, cast, is_named, key_of
 from graph.settings import ModelSettings, PoolSettings, TeamSettings
 
 if TYPE_CHECKING:
-    from agents.model import ChatModel
-
-_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+    from agents.providers.patience import Patient
+    from agents.team import ModelTeam
 
 
 def program_version() -> str:
@@ -35,18 +34,27 @@ def program_version() -> str:
         return "0"
 
 
-def team_name(settings: TeamSettings, environment: Mapping[str, str] = os.environ) -> str:
-    """Return who answers: the name set, or for `auto` the playbook.
+def team_name(
+    settings: TeamSettings,
+    environment: Mapping[str, str] = os.environ,
+    models: ModelSettings | None = None,
+) -> str:
+    """Return who answers: the name set, or for `auto` the models named, else the playbook.
 
     A key in the environment alone never makes a run spend money: a model is used when it is named.
+
+    Args:
+        settings: who is set.
+        environment: where the keys are.
+        models: which models are named.
 
     Raises:
         SettingsError: the provider named has no key.
     """
     if settings.name == "auto":
-        return "playbook"
-    key = _KEYS.get(settings.name)
-    if key and not environment.get(key):
+        return "models" if models is not None and is_named(models) else "playbook"
+    key = KEYS.get(settings.name)
+    if key and not environment.get(key) and not (models is not None and is_named(models)):
         raise SettingsError(
             f"team {settings.name!r} needs {key} in the environment; set it, or use --team playbook"
         )
@@ -60,7 +68,7 @@ def make_team(
 
     Args:
         name: of `team_name`.
-        models: which models a provider's team asks.
+        models: which models a team of models asks.
         environment: where the keys are.
 
     Raises:
@@ -78,31 +86,59 @@ def make_team(
             return Scripted.read(Path(name.removeprefix("scripted:")))
         except OSError as error:
             raise SettingsError(f"team {name!r}: {error.strerror}") from error
-    if name not in _KEYS:
-        raise SettingsError(f"team {name!r} is unknown; use --team playbook, anthropic or openai")
+    if name != "models" and name not in KEYS:
+        raise SettingsError(
+            f"team {name!r} is unknown; use --team playbook, models, anthropic or openai"
+        )
+    return model_team(models, name if name in KEYS else "", environment)
+
+
+def model_team(
+    models: ModelSettings, provider: str = "", environment: Mapping[str, str] = os.environ
+) -> "ModelTeam":
+    """Return the team of the models set; roles of one model share it, and what it has cached.
+
+    Args:
+        models: which.
+        provider: of those that name none.
+        environment: where the keys are.
+
+    Raises:
+        SettingsError: a model is missing or wrongly set.
+        ModelRefused: as `make_team`.
+    """
+    from agents.providers import connect  # noqa: PLC0415 - only where one is asked
     from agents.team import ModelTeam  # noqa: PLC0415 - with the prompts
 
+    chosen = cast(models, provider)
+    gates: dict[tuple[str, str], asyncio.Semaphore] = {}
+    made: list[tuple[ModelPlan, bool, Patient]] = []
+
+    def model(plan: ModelPlan, *, has_fallback: bool = True) -> "Patient":
+        for known, with_fallback, patient in made:
+            if (known, with_fallback) == (plan, has_fallback):
+                return patient
+        gate = None
+        if plan.at_once:
+            gate = gates.setdefault((plan.provider, plan.base_url), asyncio.Semaphore(plan.at_once))
+        steps_in = chosen.fallback if has_fallback else None
+        patient = connect(
+            plan,
+            key=key_of(plan, environment),
+            fallbacks=[(steps_in, key_of(steps_in, environment))] if steps_in else (),
+            gate=gate,
+        )
+        made.append((plan, has_fallback, patient))
+        return patient
+
     return ModelTeam(
-        _model(name, "writer", models.writer, environment),
-        _model(name, "reviewer", models.reviewer, environment),
+        model(chosen.writer),
+        model(chosen.reviewer, has_fallback=False) if chosen.reviewer else None,
+        planner=model(chosen.planner),
+        researcher=model(chosen.researcher),
+        profiler=model(chosen.profiler),
         repairs=models.repairs,
     )
-
-
-def _model(
-    team: str, role: str, choice: dict[str, JsonValue], environment: Mapping[str, str]
-) -> "ChatModel":
-    """Return the model of one role; its provider is the team's unless it names another."""
-    from agents.providers import ModelPlan, connect  # noqa: PLC0415 - only where one is asked
-
-    if not choice.get("model"):
-        raise SettingsError(f"team {team!r} needs to know its models; set models.{role}.model=NAME")
-    try:
-        plan = ModelPlan.model_validate({"provider": team, **choice})
-    except ValidationError as error:
-        lines = explain(error, ModelPlan, "", ("models", role))
-        raise SettingsError(f"settings: {lines}") from error
-    return connect(plan, key=environment.get(_KEYS[plan.provider], ""))
 
 
 @asynccontextmanager

@@ -87,6 +87,11 @@ def _tasks(view: RunView, attempts: int) -> tuple[TaskItem, ...]:
 
 
 def review_of(context: ReviewContext, search: Search) -> Review:
+    """Judge the last round by what it measured, and by what the search has left."""
+    return review_by_facts(context, is_spent=search.is_spent())
+
+
+def review_by_facts(context: ReviewContext, *, is_spent: bool = False) -> Review:
     """Judge the last round by what it measured.
 
     A round that measured something new has advanced, faster or not: most candidates of a search
@@ -97,7 +102,6 @@ def review_of(context: ReviewContext, search: Search) -> Review:
     attempts = [a for a in view.attempts if a.round == latest]
     statuses = tuple(context.standing(t.criterion.criterion_id) for t in context.plan.tasks)
     is_met = all(status.status == "MET" for status in statuses)
-    is_spent = search.is_spent()
     claims = [d for d in context.decisions if d.basis == "claim"]
     if any(d.overall.verdict is Verdict.SLOWER for d in claims):
         verdict = "REGRESSED"

@@ -1,49 +1,45 @@
 """Providers of language models, one file for each library, imported when it is used."""
 
-from typing import Literal
-
-from pydantic import Field
+import asyncio
+from collections.abc import Sequence
 
 from agents.errors import ModelRefused
-from agents.model import ChatModel
-from gpu_runner.message import Message
+from agents.providers.patience import Patient
+from agents.providers.plan import ModelPlan
+from agents.providers.surveyed import SurveyedModel
+
+__all__ = ["ModelPlan", "connect"]
 
 
-class ModelPlan(Message):
-    """Which model to ask, and within what limits; the key is passed beside it, never in it."""
-
-    provider: Literal["anthropic", "openai"]
-    """`openai` is any server that speaks its chat completions: set `base_url`."""
-    model: str
-    base_url: str = ""
-    """Empty: the provider's own."""
-    timeout_s: float = Field(default=300.0, gt=0)
-    """Longest silence: until the first and between any two pieces of an answer."""
-    retries: int = Field(default=2, ge=0)
-    """Tries after the first, inside the library, which honours Retry-After."""
-    most_tokens: int = Field(default=32_000, ge=1)
-    """Length of one answer."""
-    input_usd_per_million: float = Field(default=0.0, ge=0)
-    output_usd_per_million: float = Field(default=0.0, ge=0)
-
-    def usd(self, input_tokens: int, output_tokens: int) -> float:
-        """Return what so many tokens cost; 0 where no price was configured."""
-        paid = (
-            input_tokens * self.input_usd_per_million + output_tokens * self.output_usd_per_million
-        )
-        return paid / 1e6
-
-
-def connect(plan: ModelPlan, *, key: str) -> ChatModel:
+def connect(
+    plan: ModelPlan,
+    *,
+    key: str,
+    fallbacks: Sequence[tuple[ModelPlan, str]] = (),
+    gate: asyncio.Semaphore | None = None,
+) -> Patient:
     """Return a model; nothing is sent before it is asked.
 
     Args:
         plan: which one.
         key: the provider's key; may be empty for servers that want none.
+        fallbacks: who is asked where it fails, each with its key.
+        gate: shared by the models of one endpoint that answers few requests at once.
 
     Raises:
-        ModelRefused: the library is not installed, or a key is missing; names what to do.
+        ModelRefused: the library is not installed, a key is missing, or it would travel in clear;
+            names what to do.
     """
+    chosen = ((plan, key), *fallbacks)
+    return Patient([(_model(one, secret), one) for one, secret in chosen], gate=gate)
+
+
+def _model(plan: ModelPlan, key: str) -> SurveyedModel:
+    if key and plan.is_in_clear:
+        raise ModelRefused(
+            f"model {plan.model!r}: the key would travel in clear to {plan.base_url}; use https, "
+            "a tunnel to this machine, or a server without a key (key_env of an unset variable)"
+        )
     try:
         if plan.provider == "anthropic":
             from agents.providers.anthropic import AnthropicModel  # noqa: PLC0415 - 2 s to import

@@ -4,6 +4,7 @@ from langgraph.runtime import Runtime
 
 from agents.contexts import WriteContext
 from agents.errors import MalformedReply, NothingFits
+from agents.novelty import fingerprint
 from agents.replies import Digest, Draft, Research, Review
 from graph.errors import OutOfTime
 from graph.nodes.common import plan_in_force
@@ -27,7 +28,9 @@ async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
     async with services.stage("write", state, at=f"l{order.lane}-t{order.repair}"):
         context = _context(services, state, order)
         try:
-            draft = await services.ask(Draft, lane.draft_key, services.team.write(context), state)
+            draft = await services.ask(
+                Draft, lane.draft_key, services.team.write(context), state, lane.attempt_id
+            )
         except MalformedReply as error:
             return _lane(lane, "undrafted", str(error))
         except NothingFits as error:
@@ -60,9 +63,22 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         review=files.reply(Review, state["review"]) if state["review"] else None,
         parent=parent,
         repair=repair,
+        fault=_last_fault(state, order),
+        tried={
+            fingerprint(files.candidate(attempt.candidate_digest)): attempt.attempt_id
+            for attempt in view.attempts
+        },
         lane=order.lane,
         lanes=services.target.scope.lanes,
     )
+
+
+def _last_fault(state: RunState, order: Order) -> str:
+    """Return why this lane is written again without a row: its last reply was no usable draft."""
+    last = state["lanes"].get(str(order.lane))
+    if last is None or last.round != order.round or not order.repair or order.repair_of:
+        return ""
+    return last.message
 
 
 def _fault(draft: Draft, context: WriteContext) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.errors import MalformedReply, ModelBusy
-from agents.model import Answer, Turn, ask, json_objects, read_reply
+from agents.model import Answer, Form, Turn, ask, json_objects, read_reply
 from agents.roles import Spend
 from gpu_runner.message import Message
 
@@ -30,7 +30,7 @@ class Recorded:
         self.answers = list(answers)
         self.asked: list[list[Turn]] = []
 
-    async def answer(self, turns: Sequence[Turn]) -> Answer:
+    async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:
         self.asked.append(list(turns))
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):

@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from agents.billing import charge
 from agents.contexts import PlanContext
 from agents.errors import ModelBusy
 from agents.replies import Plan
+from agents.roles import Spend
 from graph.asking import Asking
 from graph.errors import OutOfTime, RunStopped
 from graph.events import Replied
@@ -100,3 +102,99 @@ async def test_a_stop_ends_the_waiting(files):
     stop.set()
     with pytest.raises(RunStopped):
         await make_asking(TableTeam(), files, stop).ask(Plan, "r001", slow(), left_s=None)
+
+
+class Billed(TableTeam):
+    """Has an account of its own, from which every call is billed, as models have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = Spend()
+
+    def spend(self) -> Spend:
+        return self.total
+
+    def pay(self, cost: Spend) -> None:
+        self.total += cost
+        charge(cost)
+
+    async def call(self, *costs: Spend, pause_s: float = 0.0) -> Plan:
+        for cost in costs:
+            self.pay(cost)
+            await asyncio.sleep(pause_s)
+        return make_plan()
+
+
+async def test_a_bill_says_what_one_answer_cost_and_who_pays(files):
+    cost = Spend(
+        calls=1,
+        input_tokens=100,
+        cached_tokens=60,
+        stored_tokens=20,
+        repeated_tokens=50,
+        output_tokens=7,
+        usd=0.25,
+        waits=1,
+        waited_s=3.0,
+    )
+    team = Billed()
+    question = team.call(cost, cost)
+    await make_asking(team, files).ask(
+        Plan, "r002", question, left_s=None, round_number=2, attempt_id="a0003"
+    )
+    (event,) = replied(files)
+    assert (event.round, event.attempt_id, event.calls, event.tokens) == (2, "a0003", 2, 214)
+    assert (event.input_tokens, event.cached_tokens, event.stored_tokens) == (200, 120, 40)
+    assert (event.repeated_tokens, event.output_tokens, event.usd) == (100, 14, 0.5)
+    assert (event.waits, event.waited_s) == (2, 6.0)
+
+
+async def test_answers_that_overlap_are_billed_each_for_itself(files):
+    team = Billed()
+    asking = make_asking(team, files)
+    tokens = {"r001": 1, "r002": 10, "r003": 100}
+    costs = {key: Spend(calls=1, output_tokens=number) for key, number in tokens.items()}
+    await asyncio.gather(
+        *(
+            asking.ask(Plan, key, team.call(cost, cost, pause_s=0.01), left_s=None)
+            for key, cost in costs.items()
+        )
+    )
+    assert {event.reply: event.tokens for event in replied(files)} == {
+        key: 2 * number for key, number in tokens.items()
+    }
+
+
+async def test_what_was_sent_before_a_stop_is_paid_for(files):
+    stop = asyncio.Event()
+
+    team = Billed()
+
+    async def ask() -> Plan:
+        team.pay(Spend(calls=1, input_tokens=9))
+        stop.set()
+        await asyncio.sleep(60)
+        return make_plan()
+
+    with pytest.raises(RunStopped):
+        await make_asking(team, files, stop).ask(Plan, "r001", ask(), left_s=None)
+    (event,) = replied(files)
+    assert (event.failure, event.tokens, event.reply) == ("stopped", 9, "")
+
+
+async def test_a_question_that_asked_nobody_pays_for_nobody(files):
+    team = Billed()
+    asking = make_asking(team, files)
+    questions = {
+        "r001": team.call(Spend(calls=1, output_tokens=100), pause_s=0.05),
+        "r002": team.call(),
+        "r003": team.call(Spend(calls=1, output_tokens=7), pause_s=0.01),
+    }
+    await asyncio.gather(
+        *(asking.ask(Plan, key, question, left_s=None) for key, question in questions.items())
+    )
+    assert {event.reply: event.tokens for event in replied(files)} == {
+        "r001": 100,
+        "r002": 0,
+        "r003": 7,
+    }

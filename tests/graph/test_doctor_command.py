@@ -7,6 +7,7 @@ import pytest
 
 from graph import cli
 from graph.doctor import diagnoses
+from tests.agents.model_server import Say, model_server
 
 
 @pytest.fixture
@@ -59,3 +60,31 @@ def test_a_package_that_is_not_needed_has_a_remedy_and_is_no_failure():
 def test_an_empty_key_is_not_set():
     by_name = {one["name"]: one for one in diagnoses({"OPENAI_API_KEY": ""})}
     assert not by_name["OPENAI_API_KEY"]["is_ok"]
+
+
+def test_each_model_that_is_set_is_asked(doctor):
+    with model_server() as server:
+        server.models = {"m": {"max_model_len": 8192}}
+        server.say('{"word": "ready"}')
+        default = f"{{provider: openai, base_url: '{server.url}/v1', model: m}}"
+        chosen = ("--models", "--set", f"models.default={default}")
+        code, out = doctor(*chosen, "--json")
+        told = json.loads(out)
+        assert (code, told["is_ok"]) == (0, True)
+        (check,) = told["checks"]
+        assert (check["has_tools"], check["has_schema"], check["context_tokens"]) == (
+            True,
+            True,
+            8192,
+        )
+        server.answers[:] = [Say(text="no such model", status=404)]
+        code, out = doctor(*chosen)
+    assert code == 1
+    assert out.startswith("--  model m")
+    assert "no such model" in out
+    assert "-> check whether http://127.0.0.1" in out
+
+
+def test_without_a_model_it_says_what_to_set(doctor, capsys):
+    code, _ = doctor("--models")
+    assert code == 2

@@ -7,7 +7,7 @@ from agents.playbook import Playbook
 from agents.scripted import Scripted
 from graph.errors import SettingsError
 from graph.settings import ModelSettings, TeamSettings
-from graph.wiring import make_team, program_version, team_name
+from graph.wiring import make_team, model_team, program_version, team_name
 from tests.graph.processes import write_script
 
 MODELS = ModelSettings(repairs=2)
@@ -84,3 +84,35 @@ def test_a_model_does_not_review_its_own_work():
 
 def test_the_program_knows_its_version():
     assert program_version()[0].isdigit()
+
+
+LOCAL = {"provider": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "small"}
+
+
+def test_models_that_are_named_are_the_team():
+    models = ModelSettings(default=LOCAL, repairs=2)
+    assert team_name(named("auto"), {}, models) == "models"
+    assert team_name(named("playbook"), {}, models) == "playbook"
+    team = make_team("models", models, {})
+    assert team.name == "openai:small reviewed by rules"
+
+
+def test_roles_of_one_model_share_it_with_its_fallback_but_for_the_reviewer():
+    models = ModelSettings(
+        default=LOCAL, reviewer={"model": "judge"}, fallback={"model": "spare"}, repairs=2
+    )
+    team = model_team(models, environment={})
+    assert [plan.model for plan in team.plans] == ["small", "spare", "judge"]
+
+
+def test_a_fallback_may_not_be_the_reviewer():
+    models = ModelSettings(
+        default=LOCAL, reviewer={"model": "judge"}, fallback={"model": "judge"}, repairs=2
+    )
+    with pytest.raises(ModelRefused, match="openai judge"):
+        model_team(models, environment={})
+
+
+def test_an_unknown_team_is_named_with_those_there_are():
+    with pytest.raises(SettingsError, match="playbook, models, anthropic or openai"):
+        make_team("gpt", MODELS)
