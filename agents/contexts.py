@@ -60,6 +60,10 @@ class RunView(Message):
     """Attempt id."""
     stalled_rounds: int = 0
     """Rounds since the last promotion."""
+    hints: tuple[str, ...] = ()
+    """What the user said meanwhile, the latest last; advice, for measurements decide."""
+    vetoed: tuple[str, ...] = ()
+    """Attempts, families and recipes that the user does not want written again."""
 
 
 class PlanContext(Message):

@@ -23,8 +23,10 @@ from agents.errors import AgentError
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
 from graph.cli_digest import digest
+from graph.cli_steer import cancel, hint, pause, pin, veto
 from graph.durable import DISK_FULL
 from graph.errors import (
+    ControlRefused,
     EvaluationError,
     GraphError,
     KernelNotFound,
@@ -253,7 +255,8 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-app.command()(digest)
+for command in (digest, pause, hint, veto, pin, cancel):
+    app.command()(command)
 
 
 def main() -> None:
@@ -263,6 +266,7 @@ def main() -> None:
     try:
         app()
     except (
+        ControlRefused,
         TargetError,
         SettingsError,
         EvaluationError,

@@ -9,6 +9,7 @@ GraphError
 │   ├── RunTooNew          written by a later version
 │   └── RunLocked          another process holds the run
 ├── ShipFailed         the standalone repository cannot be written
+├── ControlRefused     what a user said to a run cannot be of it
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
 ├── KernelNotFound     a profiler report has no such kernel
 ├── DigestUnwritten    the page of a digest cannot be written
@@ -52,6 +53,10 @@ class RunLocked(RunError):
 
 class ShipFailed(GraphError):
     """The standalone repository cannot be written; the message says what is missing."""
+
+
+class ControlRefused(GraphError):
+    """What a user said to a run cannot be of it; the message says why."""
 
 
 class EvaluationError(GraphError):

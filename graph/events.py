@@ -14,10 +14,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from agents.diagnosis.prediction import Score
 from gpu_runner.jobs import Reason, Stage
 from gpu_runner.message import Message
-from gpu_runner.records import TimingPlan, Verdict
+from gpu_runner.records import Decision, TimingPlan, Verdict
+from graph.control import Control
 from graph.durable import append_line, drop_torn_line, whole_lines
 from graph.errors import RunDamaged
-from graph.ledger import AttemptOutcome, ExitReason
+from graph.ledger import Attempt, AttemptOutcome, ExitReason
 
 
 class Event(Message):
@@ -39,6 +40,12 @@ class Interval(Message):
     speedup: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, decision: Decision) -> "Interval":
+        """Return a decision's overall speed-up with its interval."""
+        overall = decision.overall
+        return cls(speedup=overall.speedup, low=overall.low, high=overall.high)
 
 
 class RunStarted(Event):
@@ -144,6 +151,39 @@ class Promoted(Event):
     """Contender to claim."""
 
 
+class Controlled(Event):
+    """What a user said to the run was picked up."""
+
+    kind: Literal["controlled"] = "controlled"
+    control: Control
+    effect: str
+    """What follows from it."""
+
+
+class IncumbentChanged(Event):
+    """A user's veto or pin made another attempt the incumbent, or left none."""
+
+    kind: Literal["incumbent_changed"] = "incumbent_changed"
+    attempt_id: str
+    """Empty: the baseline serves."""
+    version: str
+    intervals: dict[str, Interval]
+    """Contender to claim; empty where the attempt was never claimed."""
+    because: str
+
+    @classmethod
+    def of(cls, row: Attempt | None, *, key: str, because: str) -> "IncumbentChanged":
+        """Return the event for a row of the ledger; None: no attempt is left."""
+        claims = row.claims if row else ()
+        return cls(
+            key=key,
+            attempt_id=row.attempt_id if row else "",
+            version=row.version if row else "",
+            intervals={claim.against: Interval.of(claim) for claim in claims},
+            because=because,
+        )
+
+
 class ProfileRead(Event):
     """A profile was digested."""
 
@@ -221,6 +261,8 @@ AnyEvent = Annotated[
     | Replied
     | AttemptDecided
     | Promoted
+    | Controlled
+    | IncumbentChanged
     | ProfileRead
     | PredictionScored
     | Reviewed

@@ -29,6 +29,7 @@ class ExitReason(StrEnum):
     PLATEAU = "plateau"
     STALLED = "stalled"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     WAITING = "waiting"
     """Every job at hand waits to be carried to another machine; results have to be imported."""
     INFEASIBLE = "infeasible"
@@ -46,6 +47,7 @@ EXIT_CODES: dict[ExitReason, int] = {
     ExitReason.PLATEAU: 6,
     ExitReason.STALLED: 7,
     ExitReason.WAITING: 8,
+    ExitReason.PAUSED: 9,
     ExitReason.BUDGET_ROUNDS: 10,
     ExitReason.BUDGET_WALL: 11,
     ExitReason.BUDGET_TOKENS: 12,
@@ -53,6 +55,11 @@ EXIT_CODES: dict[ExitReason, int] = {
     ExitReason.BUDGET_GPU: 14,
 }
 """Process exit codes; 2 is the command line's own for bad usage."""
+
+OPEN_ENDINGS = frozenset(
+    {ExitReason.CANCELLED, ExitReason.PAUSED, ExitReason.WAITING, ExitReason.ERROR}
+)
+"""Endings that a run can be driven on from."""
 
 
 class AttemptOutcome(StrEnum):

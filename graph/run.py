@@ -25,9 +25,10 @@ from graph.checkpoints import open_saver
 from graph.desk import Desk
 from graph.devices import refuse_mismatch
 from graph.durable import DISK_FULL
+from graph.ending import broken_off
 from graph.errors import GraphError, LoopError, RunStopped
 from graph.events import AnyEvent, Exited, RunStarted
-from graph.ledger import AttemptOutcome, ExitReason, RunManifest, RunResult
+from graph.ledger import OPEN_ENDINGS, ExitReason, RunManifest, RunResult
 from graph.library import Library, store_of
 from graph.lock import locked
 from graph.meter import Meter
@@ -36,6 +37,7 @@ from graph.runs import run_id_of
 from graph.services import Services
 from graph.settings import Settings
 from graph.state import GRAPH_VERSION, RunState, first_state
+from graph.steering import Steering, watched
 from graph.target import Target
 from graph.wiring import program_version
 
@@ -95,13 +97,9 @@ async def drive(
 def finished(files: RunFiles) -> RunResult | None:
     """Return the result of a run that came to its end; None where it can be driven on."""
     result = files.result()
-    if result is None or result.exit_reason in _OPEN:
+    if result is None or result.exit_reason in OPEN_ENDINGS:
         return None
     return result
-
-
-_OPEN = {ExitReason.CANCELLED, ExitReason.WAITING, ExitReason.ERROR}
-"""Endings that a run can be driven on from."""
 
 
 async def _drive(
@@ -134,6 +132,7 @@ async def _drive(
     )
     stop = asyncio.Event()
     control = RunControl()
+    steering = Steering(files)
     services = Services(
         manifest=manifest,
         files=files,
@@ -145,9 +144,11 @@ async def _drive(
         loop=settings.loop,
         bench=settings.bench.on(target.hardware.device),
         library=Library(store=store_of(settings.knowledge.store)),
+        steering=steering,
     )
     with _signals(stop, control):
-        result = await _ending(services, _loop(services, settings, control))
+        async with watched(steering, control, stop):
+            result = await _ending(services, _loop(services, settings, control))
     with _even_on_a_full_disk():
         events.append(
             Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
@@ -211,7 +212,9 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
     try:
         return await loop
     except (RunStopped, GraphDrained):
-        return _broken_off(services, ExitReason.CANCELLED, "cancelled by the user")
+        is_pause = services.steering.asked == "pause"
+        reason = ExitReason.PAUSED if is_pause else ExitReason.CANCELLED
+        return _broken_off(services, reason, f"{reason.value} by the user")
     except ResultsAwaited as error:
         export = f"kernelpilot-runner export {services.manifest.run_id}"
         message = f"{error} (`{export}`, execute, import)"
@@ -229,20 +232,7 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
 
 
 def _broken_off(services: Services, reason: ExitReason, message: str) -> RunResult:
-    logger.warning("run broken off run=%s reason=%s", services.manifest.run_id, reason.value)
-    attempts = services.files.attempts()
-    promoted = [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED]
-    spent = services.meter.spent(max((a.round for a in attempts), default=0))
-    result = RunResult(
-        run_id=services.manifest.run_id,
-        exit_reason=reason,
-        message=f"{message}; `kernelpilot resume {services.manifest.run_id}` goes on",
-        rounds=spent.rounds,
-        attempts=len(attempts),
-        wall_s=round(spent.wall_s, 3),
-        job_s=round(spent.job_s, 3),
-        best_attempt=promoted[-1].attempt_id if promoted else None,
-    )
+    result = broken_off(services.files, reason, message, services.meter)
     with _even_on_a_full_disk():
         services.files.save_result(result)
     return result

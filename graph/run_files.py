@@ -5,13 +5,14 @@
     attempts.jsonl    Attempt, append-only   replies/<kind>/<key>.json Plan, Research, Draft, ...
     tuning.json       Tuning                 facts/<attempt_id>.json   Facts
     result.json       RunResult, last        outcomes/<job_id>.json    how each job ended
+    controls/<id>.json  Control, written by whoever steers the run
 
 Ids are names of files: nothing is written twice under one id, so every write may be repeated.
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from gpu_runner.facts import Facts
 from gpu_runner.jobs import OUTCOME, AnyOutcome, Benched
 from gpu_runner.message import canonical_json, digest_of
 from gpu_runner.records import BenchRecord
+from graph.control import Control
 from graph.durable import append_line, drop_torn_line, whole_lines, write_bytes
 from graph.errors import RunDamaged, RunNotFound, RunTooNew
 from graph.events import EventLog
@@ -45,7 +47,10 @@ _FOLDERS: dict[type[BaseModel], str] = {
 
 
 class RunFiles:
-    """Typed access to one run directory. One process writes (see `lock.py`), any may read."""
+    """Typed access to one run directory. One process writes (see `lock.py`), any may read.
+
+    Controls alone are written by others: a file for each, so that nobody waits for anybody.
+    """
 
     def __init__(self, root: Path) -> None:
         """Take the directory as it is; nothing is created before something is written."""
@@ -96,6 +101,18 @@ class RunFiles:
     def result(self) -> RunResult | None:
         """Return how the run ended; None while it has not."""
         return self._read_or_none(RunResult, "result.json")
+
+    # -- what users say --------------------------------------------------------------------------
+
+    def save_control(self, control: Control) -> None:
+        """Write what a user said; any process may."""
+        self._write_once(f"controls/{control.control_id}.json", control)
+
+    def controls(self, without: Container[str] = ()) -> tuple[Control, ...]:
+        """Return what users said, oldest first, but for the ids in `without`."""
+        paths = sorted((self.root / "controls").glob("[!.]*.json"))
+        new = (path for path in paths if path.stem not in without)
+        return tuple(_parse(Control, path, path.read_bytes()) for path in new)
 
     # -- the ledger ------------------------------------------------------------------------------
 

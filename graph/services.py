@@ -23,8 +23,9 @@ from graph.meter import Meter
 from graph.run_files import RunFiles
 from graph.settings import BenchPlans, JobSettings, LoopSettings
 from graph.state import RunState
+from graph.steering import Steering
 from graph.target import Target
-from graph.view import make_view
+from graph.view import Told, make_view
 
 ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
 Phase = Literal["loop", "map", "final"]
@@ -48,6 +49,8 @@ class Services:
     bench: BenchPlans
     """Of the target's device."""
     library: Library = field(default_factory=Library)
+    steering: Steering
+    """What users said to the run."""
 
     @property
     def target(self) -> Target:
@@ -83,7 +86,8 @@ class Services:
 
     def view(self, state: RunState) -> RunView:
         """Return what every role may see of the run."""
-        return make_view(self.manifest, self.files.attempts(), state)
+        told = Told(hints=self.steering.hints, vetoed=self.steering.vetoed)
+        return make_view(self.manifest, self.files.attempts(), state, told)
 
     # -- what the run may use --------------------------------------------------------------------
 
@@ -212,7 +216,8 @@ class Services:
 
     @asynccontextmanager
     async def stage(self, name: str, state: RunState, at: object = "") -> AsyncIterator[None]:
-        """Log the beginning and the end of a node's work."""
+        """Log the beginning and the end of a node's work; hear what users said before it."""
+        self.steering.take()
         number = state["round"] - 1 if state["exit_reason"] else state["round"]
         key = f"{name}:{number}:{at}"
         self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=number))

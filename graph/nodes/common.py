@@ -2,9 +2,10 @@
 
 from agents.replies import Plan
 from gpu_runner.jobs import AnyJob, AnyOutcome, Rejected, Unserved
+from graph.control import veto_on
 from graph.errors import LoopError
 from graph.ledger import AttemptOutcome
-from graph.rows import write_row
+from graph.rows import draft_of, write_row
 from graph.services import Services
 from graph.state import Lane, RunState
 
@@ -15,6 +16,18 @@ def plan_in_force(services: Services, state: RunState) -> Plan:
     if plan is None:
         raise LoopError(f"the plan {state['plan']!r} is missing from {services.files.root}")
     return plan
+
+
+def veto_of(services: Services, lane: Lane) -> str:
+    """Return the user's veto that a lane's candidate falls under, as words; empty: none."""
+    draft = draft_of(services, lane)
+    subject = veto_on(
+        services.steering.vetoed,
+        attempt_id=lane.attempt_id,
+        family=draft.family,
+        recipe=draft.recipe,
+    )
+    return f"the user's veto of {subject}" if subject else ""
 
 
 def stopped(services: Services, lane: Lane, job: AnyJob, outcome: AnyOutcome) -> Lane:

@@ -46,7 +46,8 @@ async def _device_code(services: Services, state: RunState) -> dict[str, Built]:
     """
     found: dict[str, Built] = {}
     for attempt in services.files.attempts() if state["incumbent"] else ():
-        if attempt.outcome is not AttemptOutcome.PROMOTED:
+        is_best = attempt.attempt_id == state["incumbent"]
+        if attempt.outcome is not AttemptOutcome.PROMOTED and not is_best:
             continue
         candidate = services.files.candidate(attempt.candidate_digest)
         if candidate.language not in DEVICE_LANGUAGES:

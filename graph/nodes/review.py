@@ -13,7 +13,7 @@ from graph import budget, criteria, rules
 from graph.errors import OutOfTime
 from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
 from graph.ledger import Attempt, AttemptOutcome
-from graph.nodes.common import plan_in_force
+from graph.nodes.common import plan_in_force, veto_of
 from graph.routing import current
 from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
 from graph.services import INCUMBENT, Services
@@ -38,8 +38,10 @@ async def review(state: RunState, runtime: Runtime[Services]) -> Update:
         judged = _judged(services, state)
         reply = await _ask(services, state, judged)
         objections = rules.blocking(reply)
-        promoted = _settle(services, judged, reply, objections)
-        incumbent = promoted.attempt_id if promoted else state["incumbent"]
+        veto = veto_of(services, judged.claimed) if judged.claimed else ""
+        promoted = _settle(services, judged, reply, objections, veto)
+        found = promoted.attempt_id if promoted else state["incumbent"]
+        incumbent = services.steering.settled(found)
         statuses = criteria.evaluate(judged.plan, ledger_of(services, incumbent))
         facts = _facts(services, state, judged, reply, promoted, incumbent, statuses)
         ruling = rules.rule(state, facts, services.target.budget, services.target.goal)
@@ -136,13 +138,17 @@ def _measured(state: RunState) -> list[Lane]:
 
 
 def _settle(
-    services: Services, judged: _Round, reply: Review | None, objections: tuple[str, ...]
+    services: Services,
+    judged: _Round,
+    reply: Review | None,
+    objections: tuple[str, ...],
+    veto: str,
 ) -> Attempt | None:
     """Write the claimed lane's row; return it where it was promoted."""
     lane = judged.claimed
     if lane is None:
         return None
-    if judged.is_promotable and reply is not None and not objections:
+    if judged.is_promotable and reply is not None and not objections and not veto:
         row = write_row(services, lane, AttemptOutcome.PROMOTED, claims=judged.claims)
         services.tell(
             Promoted(
@@ -155,6 +161,8 @@ def _settle(
         return row
     if not judged.is_promotable:
         message = "the claim does not say FASTER"
+    elif veto:
+        message = f"the claim says FASTER, but it falls under {veto}"
     elif reply is None:
         message = "the claim says FASTER, but there was no time for a review"
     else:

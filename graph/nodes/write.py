@@ -5,6 +5,7 @@ from langgraph.runtime import Runtime
 from agents.contexts import WriteContext
 from agents.errors import MalformedReply, NothingFits
 from agents.replies import Digest, Draft, Research, Review
+from graph.control import veto_on
 from graph.errors import OutOfTime
 from graph.nodes.common import plan_in_force
 from graph.services import Services
@@ -70,6 +71,9 @@ def _fault(draft: Draft, context: WriteContext) -> str:
     if draft.candidate.language not in context.view.languages:
         usable = ", ".join(context.view.languages)
         return f"the draft is in {draft.candidate.language.value}; this run can use: {usable}"
+    veto = veto_on(context.view.vetoed, family=draft.family, recipe=draft.recipe)
+    if veto:
+        return f"the draft is of {veto}, which the user does not want; write another kind"
     digest = draft.candidate.digest
     for attempt in context.view.attempts:
         if attempt.candidate_digest == digest:

@@ -11,7 +11,15 @@ from gpu_runner.candidate import Source
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import BenchRecord
 from graph import criteria
-from graph.events import BudgetRead, DecisionTaken, PredictionScored, ProfileRead, StageEnded
+from graph.events import (
+    BudgetRead,
+    Controlled,
+    DecisionTaken,
+    IncumbentChanged,
+    PredictionScored,
+    ProfileRead,
+    StageEnded,
+)
 from graph.ledger import Attempt
 from graph.report.roofline import Profiled
 from graph.run_files import RunFiles
@@ -46,6 +54,10 @@ class Evidence:
     profiles: tuple[ProfileRead, ...]
     predictions: tuple[PredictionScored, ...]
     decisions: tuple[DecisionTaken, ...]
+    controls: tuple[Controlled, ...]
+    """What users said to the run."""
+    changes: tuple[IncumbentChanged, ...]
+    """What came of their vetoes and pins."""
     budget: BudgetRead | None
     stage_s: dict[str, float]
     """Stage to its wall clock."""
@@ -80,6 +92,8 @@ def gather(
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
         predictions=tuple(event for event in events if isinstance(event, PredictionScored)),
         decisions=decisions,
+        controls=tuple(event for event in events if isinstance(event, Controlled)),
+        changes=tuple(event for event in events if isinstance(event, IncumbentChanged)),
         budget=budgets[-1] if budgets else None,
         stage_s=_stage_seconds(event for event in events if isinstance(event, StageEnded)),
         profiled=tuple(_profiled(files, attempts, best)),

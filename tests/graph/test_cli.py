@@ -120,6 +120,11 @@ def test_every_command_has_help_and_json():
         "evaluate",
         "doctor",
         "digest",
+        "pause",
+        "hint",
+        "veto",
+        "pin",
+        "cancel",
     }
     for command in commands:
         shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
