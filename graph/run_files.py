@@ -28,7 +28,7 @@ from gpu_runner.records import BenchRecord
 from graph.control import Control
 from graph.durable import append_line, drop_torn_line, whole_lines, write_bytes
 from graph.errors import RunDamaged, RunNotFound, RunTooNew
-from graph.events import EventLog
+from graph.event_log import EventLog
 from graph.ledger import Attempt, RunManifest, RunResult, Tuning
 
 logger = logging.getLogger(__name__)
