@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 
+from graph.economics import effort_to
 from graph.events import AnyEvent, IncumbentChanged, Promoted
 from graph.ledger import ExitReason, RunResult
 from graph.meter import Meter
@@ -27,6 +28,7 @@ def broken_off(
     attempts = files.attempts()
     ended_rounds = max((attempt.round for attempt in attempts), default=0)
     spent = (meter or Meter(files.events.read(), lambda: 0.0)).spent(ended_rounds)
+    best = incumbent_of(files.events.read())
     return RunResult(
         run_id=run_id,
         exit_reason=reason,
@@ -35,7 +37,10 @@ def broken_off(
         attempts=len(attempts),
         wall_s=round(spent.wall_s, 3),
         job_s=round(spent.job_s, 3),
-        best_attempt=incumbent_of(files.events.read()) or None,
+        tokens=spent.tokens,
+        usd=round(spent.usd, 6),
+        to_best=effort_to(files.events.read(), best),
+        best_attempt=best or None,
     )
 
 

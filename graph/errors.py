@@ -15,6 +15,7 @@ GraphError
 ├── DigestUnwritten    the page of a digest cannot be written
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
 ├── OutOfTime          a role did not answer within what the budget leaves it
+│   └── OutOfBudget        the tokens or the money of the budget are used up
 └── LoopError          the state machine stopped where it must not (our fault)
 """
 
@@ -77,6 +78,17 @@ class RunStopped(GraphError):
 
 class OutOfTime(GraphError):
     """A role did not answer within what the budget leaves it."""
+
+    budget: str = "budget_wall"
+    """Value of the ExitReason that says which."""
+
+
+class OutOfBudget(OutOfTime):
+    """Nobody may be asked any more: the tokens or the money are used up."""
+
+    def __init__(self, budget: str) -> None:
+        super().__init__(f"nobody is asked any more: {budget} is used up")
+        self.budget = budget
 
 
 class LoopError(GraphError):

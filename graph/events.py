@@ -226,6 +226,16 @@ class BudgetRead(Event):
     job_s: float
 
 
+class BudgetWarned(Event):
+    """Four fifths of a budget are used."""
+
+    kind: Literal["budget_warned"] = "budget_warned"
+    budget: str
+    """Its key in the target: `usd`."""
+    used: float
+    limit: float
+
+
 class DecisionTaken(Event):
     """Something was decided that no measurement record says, with the reason."""
 
@@ -261,6 +271,7 @@ AnyEvent = Annotated[
     | PredictionScored
     | Reviewed
     | BudgetRead
+    | BudgetWarned
     | DecisionTaken
     | Exited,
     Field(discriminator="kind"),

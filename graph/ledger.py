@@ -156,6 +156,17 @@ class RunManifest(Message):
     environment: Environment
 
 
+class Effort(Message):
+    """What was spent up to a moment of a run."""
+
+    rounds: int
+    wall_s: float
+    job_s: float
+    """Check, bench and profile jobs."""
+    tokens: int = 0
+    usd: float = 0.0
+
+
 class RunResult(Message):
     """`result.json`: how it ended; written last."""
 
@@ -166,6 +177,10 @@ class RunResult(Message):
     attempts: int
     wall_s: float
     job_s: float
+    tokens: int = 0
+    usd: float = 0.0
+    to_best: Effort | None = None
+    """Until the best attempt was decided; None where there is none."""
     best_attempt: str | None = None
     best: tuple[Decision, ...] = ()
     """Claims of the final kernel against every baseline, made after it was selected."""

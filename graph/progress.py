@@ -11,6 +11,7 @@ from graph.events import (
     AnyEvent,
     AttemptDecided,
     BudgetRead,
+    BudgetWarned,
     Controlled,
     DecisionTaken,
     Exited,
@@ -176,6 +177,8 @@ def describe(event: AnyEvent) -> str | None:  # noqa: C901, PLR0911 - one case a
             verdict = event.verdict or "no review"
             met = f"{event.met} of {event.criteria} criteria met"
             return f"round {event.round} reviewed: {verdict}, {met}, next {event.route}{blocked}"
+        case BudgetWarned():
+            return f"budget: {event.used:g} of {event.limit:g} {event.budget} are used"
         case DecisionTaken() if event.subject in _TOLD:
             return f"{event.subject}: {event.choice} ({event.reason})"
         case Exited():

@@ -37,6 +37,10 @@ class RoundFacts(Message):
     """The route the review asks for."""
     budget: ExitReason | None = None
     """Why no further round may begin."""
+    hopeless: str = ""
+    """Why the attempts promise too little, before there are enough of them for a plateau."""
+    overpriced: str = ""
+    """Why the next round is not worth its price."""
 
 
 class Taken(Message):
@@ -86,9 +90,9 @@ def rule(state: RunState, facts: RoundFacts, limits: Budget, goal: Goal) -> Ruli
     if counted.stalled == limits.stalled_reviews - 1:
         reason = f"{counted.stalled} rounds in a row made no headway"
         return _go(counted, "plan", Taken(subject="replan", choice="plan", reason=reason))
-    if counted.idle_attempts >= limits.plateau_attempts:
-        reason = f"{counted.idle_attempts} attempts without a promotion"
-        pivot = Taken(subject="plateau", choice="pivot", reason=reason)
+    plateau = _plateau(counted, facts, limits)
+    if plateau:
+        pivot = Taken(subject="plateau", choice="pivot", reason=plateau)
         changed = counted.model_copy(update={"idle_attempts": 0, "pivots": 1})
         return _go(changed, "research", pivot)
     return _granted(counted, facts.wish)
@@ -146,10 +150,19 @@ def _end(facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal) -> Ruli
         return _stop(
             counted, ExitReason.STALLED, f"{counted.stalled} rounds in a row made no headway"
         )
-    if counted.idle_attempts >= limits.plateau_attempts and counted.pivots:
-        message = f"{counted.idle_attempts} attempts without a promotion after the pivot"
+    plateau = _plateau(counted, facts, limits)
+    message = f"{plateau} after the pivot" if plateau and counted.pivots else facts.overpriced
+    if message:
         return _stop_at_plateau(counted, facts, goal, ExitReason.PLATEAU, message)
     return None
+
+
+def _plateau(counted: Ruling, facts: RoundFacts, limits: Budget) -> str:
+    """Return why a plateau is reached: by the number of attempts, or by what they promise."""
+    made = f"{counted.idle_attempts} attempts without a promotion"
+    if counted.idle_attempts >= limits.plateau_attempts:
+        return made
+    return f"{made}: {facts.hopeless}" if facts.hopeless else ""
 
 
 def _completion(facts: RoundFacts, goal: Goal) -> ExitReason | None:

@@ -29,7 +29,7 @@ async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
         except NothingFits as error:
             return _infeasible(str(error))
         except OutOfTime as error:
-            return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
+            return Update(exit_reason=ExitReason(error.budget).value, exit_message=str(error))
         services.decide(
             "plan", made.language.value, f"{made.reason}; {made.language_reason}", at=key
         )

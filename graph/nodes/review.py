@@ -9,7 +9,7 @@ from agents.errors import NothingFits
 from agents.replies import CriterionStatus, Plan, Review
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import Decision
-from graph import budget, criteria, rules
+from graph import budget, criteria, economics, rules
 from graph.errors import OutOfTime
 from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
 from graph.ledger import Attempt, AttemptOutcome
@@ -184,12 +184,19 @@ def _facts(
     ledger = ledger_of(services, incumbent, plateau=("decision:plateau",))
     spent = services.meter.spent(state["round"])
     reserve_s = services.reserve_s(state, state["promoted"] + (1 if promoted else 0))
+    made = [row for row in services.files.attempts() if row.outcome is not AttemptOutcome.UNSERVED]
+    attempts = sum(row.round == state["round"] for row in made)
+    idle = 0 if promoted else state["idle_attempts"] + attempts
+    limits = services.target.budget
+    outlook = economics.outlook(made[len(made) - idle :], limits)
+    usd, job_s = services.meter.price()
+    price = economics.Price(usd=usd, job_s=job_s)
+    keep = services.review_price().model_copy(
+        update={"job_s": budget.job_reserve(limits, reserve_s)}
+    )
     return rules.RoundFacts(
         promoted=promoted is not None,
-        attempts=sum(
-            row.round == state["round"] and row.outcome is not AttemptOutcome.UNSERVED
-            for row in services.files.attempts()
-        ),
+        attempts=attempts,
         exhausted=lanes[0].message
         if lanes and all(lane.status == "exhausted" for lane in lanes)
         else "",
@@ -200,7 +207,9 @@ def _facts(
         goal_met=bool(criteria.goal_evidence(services.target, ledger.claims())),
         verdict=reply.verdict if reply else "",
         wish=reply.route if reply else "",
-        budget=budget.exhausted(services.target.budget, spent, reserve_s, services.useful_s(state)),
+        budget=budget.exhausted(limits, spent, reserve_s, services.useful_s(state), keep),
+        hopeless=economics.hopeless(outlook, idle, limits),
+        overpriced=economics.overpriced(outlook, price, services.target.scope.lanes, limits),
     )
 
 
