@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from agents.lessons import Lesson
 from agents.replies import CriterionStatus, Digest, Edit, Movement, Plan, Research, Review
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.facts import Facts
@@ -62,6 +63,8 @@ class RunView(Message):
     """Rounds since the last promotion."""
     hints: tuple[str, ...] = ()
     """What the user said meanwhile, the latest last; advice, for measurements decide."""
+    lessons: tuple[Lesson, ...] = ()
+    """What earlier runs learnt that bears on this one, those that weigh most first."""
     vetoed: tuple[str, ...] = ()
     """Attempts, families and recipes that the user does not want written again."""
 

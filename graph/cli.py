@@ -23,6 +23,7 @@ from agents.errors import AgentError
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
 from graph.cli_digest import digest
+from graph.cli_lessons import lessons
 from graph.cli_steer import cancel, hint, pause, pin, veto
 from graph.durable import DISK_FULL
 from graph.errors import (
@@ -255,7 +256,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for command in (digest, pause, hint, veto, pin, cancel):
+for command in (lessons, digest, pause, hint, veto, pin, cancel):
     app.command()(command)
 
 

@@ -40,6 +40,7 @@ _TOLD = {
     "claim",
     "plan",
     "pin",
+    "memory",
 }
 """Subjects of decisions that a user is told of."""
 

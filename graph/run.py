@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +16,9 @@ from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
 from agents.errors import AgentError
+from agents.lessons import recalled
 from agents.roles import Team
+from gpu_runner.candidate import Language
 from gpu_runner.client import JobPool
 from gpu_runner.errors import ArchiveError, PoolError, ResultsAwaited
 from graph.archive import with_machine
@@ -28,9 +31,11 @@ from graph.durable import DISK_FULL
 from graph.ending import broken_off
 from graph.errors import GraphError, LoopError, RunStopped
 from graph.events import AnyEvent, Exited, RunStarted
+from graph.learning import lessons_of, scope_of
 from graph.ledger import OPEN_ENDINGS, ExitReason, RunManifest, RunResult
 from graph.library import Library, store_of
 from graph.lock import locked
+from graph.memory import read_lessons, store_path, teach
 from graph.meter import Meter
 from graph.run_files import RunFiles
 from graph.runs import run_id_of
@@ -146,14 +151,32 @@ async def _drive(
         library=Library(store=store_of(settings.knowledge.store)),
         steering=steering,
     )
+    memory = store_path(settings.memory.lessons, files.root)
+    _recall(services, memory)
     with _signals(stop, control):
         async with watched(steering, control, stop):
             result = await _ending(services, _loop(services, settings, control))
     with _even_on_a_full_disk():
+        if memory is not None and result.exit_reason not in OPEN_ENDINGS:
+            teach(memory, lessons_of(manifest, files.attempts(), result.best_attempt))
         events.append(
             Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
         )
     return result
+
+
+def _recall(services: Services, store: Path | None) -> None:
+    """Keep and log what earlier runs learnt that bears on this one; once, when it begins."""
+    if services.files.lessons() is not None or store is None:
+        return
+    manifest = services.manifest
+    languages = services.view(first_state()).languages
+    here = scope_of(manifest, (*languages, Language.CPP)[0])
+    found = recalled(read_lessons(store), here, languages, manifest.created_at)
+    words = "; ".join(lesson.words() for lesson in found) or f"nothing on {here.family} in {store}"
+    ids = tuple(lesson.lesson_id for lesson in found)
+    services.decide("memory", f"{len(found)} lessons", words, at="recalled", evidence=ids)
+    services.files.save_lessons(found)
 
 
 async def _loop(services: Services, settings: Settings, control: RunControl) -> RunResult:

@@ -4,6 +4,7 @@
     events.jsonl      events                 records/<record_id>.json  BenchRecord
     attempts.jsonl    Attempt, append-only   replies/<kind>/<key>.json Plan, Research, Draft, ...
     tuning.json       Tuning                 facts/<attempt_id>.json   Facts
+    lessons.json      Lessons recalled
     result.json       RunResult, last        outcomes/<job_id>.json    how each job ended
     controls/<id>.json  Control, written by whoever steers the run
 
@@ -19,11 +20,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from agents.lessons import Lesson
 from agents.replies import AnyReply, Digest, Draft, Plan, Research, Review
 from gpu_runner.candidate import Candidate
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import OUTCOME, AnyOutcome, Benched
-from gpu_runner.message import canonical_json, digest_of
+from gpu_runner.message import Message, canonical_json, digest_of
 from gpu_runner.records import BenchRecord
 from graph.control import Control
 from graph.durable import append_line, drop_torn_line, whole_lines, write_bytes
@@ -44,6 +46,12 @@ _FOLDERS: dict[type[BaseModel], str] = {
     Digest: "digest",
     Review: "review",
 }
+
+
+class Recollection(Message):
+    """What a run recalled when it began."""
+
+    lessons: tuple[Lesson, ...] = ()
 
 
 class RunFiles:
@@ -101,6 +109,15 @@ class RunFiles:
     def result(self) -> RunResult | None:
         """Return how the run ended; None while it has not."""
         return self._read_or_none(RunResult, "result.json")
+
+    def save_lessons(self, lessons: tuple[Lesson, ...]) -> None:
+        """Write what the run recalled when it began; once."""
+        self._write_once("lessons.json", Recollection(lessons=lessons))
+
+    def lessons(self) -> tuple[Lesson, ...] | None:
+        """Return what the run recalled; None where it was not asked yet."""
+        found = self._read_or_none(Recollection, "lessons.json")
+        return found.lessons if found else None
 
     # -- what users say --------------------------------------------------------------------------
 

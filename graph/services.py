@@ -89,7 +89,11 @@ class Services:
 
     def view(self, state: RunState) -> RunView:
         """Return what every role may see of the run."""
-        told = Told(hints=self.steering.hints, vetoed=self.steering.vetoed)
+        told = Told(
+            hints=self.steering.hints,
+            vetoed=self.steering.vetoed,
+            lessons=self.files.lessons() or (),
+        )
         return make_view(self.manifest, self.files.attempts(), state, told)
 
     # -- what the run may use --------------------------------------------------------------------

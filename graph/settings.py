@@ -78,6 +78,13 @@ class KnowledgeSettings(Message):
     """Its folder; empty: `library.store_of` says where else one may be."""
 
 
+class MemorySettings(Message):
+    """Where runs keep what they learn."""
+
+    lessons: str = ""
+    """A file; empty: `lessons.jsonl` beside the run directory; `none`: nothing is kept."""
+
+
 class LoopSettings(Message):
     """Bounds inside a round."""
 
@@ -124,6 +131,7 @@ class Settings(Message):
     jobs: JobSettings
     loop: LoopSettings
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    memory: MemorySettings = MemorySettings()
     bench: BenchSettings
     target: dict[str, JsonValue] = Field(default_factory=dict)
     """Overrides of the target's goal, scope, budget and hardware; `targets.py` checks them."""

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable
 
 from agents.contexts import PastAttempt, RunView
+from agents.lessons import Lesson
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.message import Message
 from gpu_runner.records import Environment
@@ -20,6 +21,7 @@ class Told(Message):
 
     hints: tuple[str, ...] = ()
     vetoed: tuple[str, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
 
 
 _NOTHING = Told()
@@ -51,6 +53,7 @@ def make_view(
         stalled_rounds=state["idle_rounds"],
         hints=told.hints,
         vetoed=told.vetoed,
+        lessons=told.lessons,
     )
 
 

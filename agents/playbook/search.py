@@ -49,6 +49,9 @@ class Search:
         self.match = match
         known = recipes_of(match.family, (*view.isa, view.arch), view.languages)
         self.recipes = allowed(known, view.vetoed)
+        self._won = tuple(lesson for lesson in view.lessons if lesson.finding == "fast")
+        lost = {lesson.recipe for lesson in view.lessons if lesson.finding != "fast"}
+        self._lost = lost - {lesson.recipe for lesson in self._won}
         self._tried = {attempt.candidate_digest for attempt in view.attempts}
 
     def recipe(self, name: str) -> Recipe | None:
@@ -117,12 +120,36 @@ class Search:
         )
 
     def _opening(self, lane: int) -> Proposal | None:
-        """First round: the portable recipe in lane 0, the best-known defaults in the others."""
-        if self.view.attempts or lane >= len(self.recipes):
+        """First round: what earlier runs found fast, else the portable recipe, then defaults.
+
+        What they found slow or saw refused is not opened with while there is anything else.
+        """
+        if self.view.attempts:
             return None
-        recipe = self.recipes[lane]
+        found = self._remembered()
+        if found:
+            return found
+        promising = [recipe for recipe in self.recipes if recipe.name not in self._lost]
+        recipes = promising or list(self.recipes)
+        if lane >= len(recipes):
+            return None
+        recipe = recipes[lane]
         reason = f"opening: {recipe.idea}"
         return self._proposal(recipe, recipe.defaults(), reason, recipe.expects)
+
+    def _remembered(self) -> Proposal | None:
+        """Return the kernel that weighs most among those that won before and is not tried yet."""
+        for lesson in self._won:
+            recipe = self.recipe(lesson.recipe)
+            if recipe is None:
+                continue
+            reason = f"recalled {lesson.lesson_id}: {lesson.words()[:_LONGEST_HINT]}"
+            factor = max(lesson.speedup or 1.0, 0.01)
+            expected = Movement(metric="speedup", direction="up", factor=factor)
+            found = self._proposal(recipe, lesson.parameters, reason, expected)
+            if found:
+                return found
+        return None
 
     def _hinted(self) -> Proposal | None:
         """Heed the user's hints, the latest first: names of recipes, and `parameter=value`."""
@@ -154,7 +181,7 @@ class Search:
 
     def _unexplored(self) -> Proposal | None:
         for recipe in self.recipes:
-            if not self.attempts_of(recipe):
+            if not self.attempts_of(recipe) and recipe.name not in self._lost:
                 reason = f"a recipe not tried yet: {recipe.idea}"
                 found = self._proposal(recipe, recipe.defaults(), reason, recipe.expects)
                 if found:

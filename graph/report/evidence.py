@@ -6,6 +6,7 @@ Reads only. Measurement records are read one at a time: a long run has more than
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from agents.lessons import Lesson
 from agents.replies import CriterionStatus, Plan, Research, Review
 from gpu_runner.candidate import Source
 from gpu_runner.jobs import Admitted
@@ -54,6 +55,8 @@ class Evidence:
     profiles: tuple[ProfileRead, ...]
     predictions: tuple[PredictionScored, ...]
     decisions: tuple[DecisionTaken, ...]
+    lessons: tuple[Lesson, ...]
+    """What the run recalled when it began."""
     controls: tuple[Controlled, ...]
     """What users said to the run."""
     changes: tuple[IncumbentChanged, ...]
@@ -92,6 +95,7 @@ def gather(
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
         predictions=tuple(event for event in events if isinstance(event, PredictionScored)),
         decisions=decisions,
+        lessons=files.lessons() or (),
         controls=tuple(event for event in events if isinstance(event, Controlled)),
         changes=tuple(event for event in events if isinstance(event, IncumbentChanged)),
         budget=budgets[-1] if budgets else None,
