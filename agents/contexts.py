@@ -5,7 +5,16 @@ from typing import Literal
 from pydantic import Field
 
 from agents.lessons import Lesson
-from agents.replies import CriterionStatus, Digest, Edit, Movement, Plan, Research, Review
+from agents.replies import (
+    CriterionId,
+    CriterionStatus,
+    Digest,
+    Edit,
+    Movement,
+    Plan,
+    Research,
+    Review,
+)
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import Reason
@@ -89,6 +98,40 @@ class ResearchContext(Message):
     """How the store was asked, for the route log; or why it was not."""
 
 
+class Contract(Message):
+    """What one round is to do."""
+
+    round: int
+    plan_version: int
+    objective: str
+    """Exactly one."""
+    criteria: tuple[CriterionId, ...] = Field(min_length=1, max_length=2)
+    """Of the plan, that the objective serves."""
+    blocking: tuple[str, ...] = ()
+    """Open issues in scope."""
+    queued: tuple[str, ...] = ()
+    """Issues that are out of scope for now."""
+    success: str
+
+
+class Alignment(Message):
+    """What a full-alignment review is to look at; computed, so that nobody can leave it out."""
+
+    forgotten: tuple[str, ...] = ()
+    """Queued issues that no review has named since."""
+    deferred: tuple[CriterionId, ...] = ()
+    """Criteria that are not met and that no contract has aimed at for long."""
+    repeated: tuple[str, ...] = ()
+    """Findings that came again and again."""
+
+    def words(self) -> str:
+        """Return how many of each."""
+        return (
+            f"{len(self.forgotten)} forgotten, {len(self.deferred)} deferred, "
+            f"{len(self.repeated)} repeated"
+        )
+
+
 class WriteContext(Message):
     """For the writer: one lane of one round."""
 
@@ -102,6 +145,7 @@ class WriteContext(Message):
     repair: PastAttempt | None = None
     lane: int = 0
     lanes: int = 1
+    contract: Contract | None = None
 
 
 class DigestContext(Message):
@@ -124,6 +168,9 @@ class ReviewContext(Message):
     decisions: tuple[Decision, ...]
     criteria: tuple[CriterionStatus, ...] = ()
     """How each criterion stands by its executable checks; one that is not named is not met."""
+    contract: Contract | None = None
+    alignment: Alignment | None = None
+    """In every fifth round."""
 
     def standing(self, criterion_id: str) -> CriterionStatus:
         """Return how a criterion stands by its executable checks."""

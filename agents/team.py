@@ -127,6 +127,7 @@ class ModelTeam:
             repair=context.repair,
             lane=context.lane,
             lanes=context.lanes,
+            contract=context.contract,
             seed=seed.candidate.sources[0].text if seed else "",
         )
         draft = await self._ask(self._writer, Draft, "writer", prompt, objection)
@@ -160,6 +161,8 @@ class ModelTeam:
             diff=context.diff,
             decisions=context.decisions,
             standing=context.standing,
+            contract=context.contract,
+            alignment=context.alignment,
         )
         reply = await self._ask(self._reviewer, Review, "reviewer", prompt)
         return reply.model_copy(update={"criteria": _honest(reply, context)})

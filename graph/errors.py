@@ -14,6 +14,7 @@ GraphError
 ├── KernelNotFound     a profiler report has no such kernel
 ├── DigestUnwritten    the page of a digest cannot be written
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
+│   └── RunPaused          nobody can go on before something outside is put right; says what
 ├── OutOfTime          a role did not answer within what the budget leaves it
 │   └── OutOfBudget        the tokens or the money of the budget are used up
 └── LoopError          the state machine stopped where it must not (our fault)
@@ -74,6 +75,10 @@ class DigestUnwritten(GraphError):
 
 class RunStopped(GraphError):
     """The user cancelled the run."""
+
+
+class RunPaused(RunStopped):
+    """The run waits for something outside to be put right; the message says what."""
 
 
 class OutOfTime(GraphError):

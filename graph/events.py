@@ -178,6 +178,15 @@ class IncumbentChanged(Event):
         )
 
 
+class LessonsRecalled(Event):
+    """What earlier runs learnt that bears on this one, read when it began."""
+
+    kind: Literal["lessons_recalled"] = "lessons_recalled"
+    lessons: tuple[str, ...]
+    """Ids, those that weigh most first."""
+    words: str
+
+
 class ProfileRead(Event):
     """A profile was digested."""
 
@@ -266,6 +275,7 @@ AnyEvent = Annotated[
     | AttemptDecided
     | Promoted
     | Controlled
+    | LessonsRecalled
     | IncumbentChanged
     | ProfileRead
     | PredictionScored

@@ -19,6 +19,7 @@ from graph.events import (
     Interval,
     JobFinished,
     JobSubmitted,
+    LessonsRecalled,
     PredictionScored,
     ProfileRead,
     Promoted,
@@ -40,7 +41,6 @@ _TOLD = {
     "claim",
     "plan",
     "pin",
-    "memory",
 }
 """Subjects of decisions that a user is told of."""
 
@@ -144,7 +144,7 @@ class Progress:
         return f"{' and '.join(words)} left" if words else ""
 
 
-def describe(event: AnyEvent) -> str | None:  # noqa: C901, PLR0911 - one case a kind of event
+def describe(event: AnyEvent) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a case each
     """Return the line a user reads of an event; None: it is not worth one."""
     match event:
         case RunStarted():
@@ -164,6 +164,8 @@ def describe(event: AnyEvent) -> str | None:  # noqa: C901, PLR0911 - one case a
                 for name, interval in event.intervals.items()
             )
             return f"{event.version} ({event.attempt_id}) PROMOTED: {claims}"
+        case LessonsRecalled():
+            return f"{len(event.lessons)} lessons of earlier runs: {event.words}"
         case Controlled():
             return f"{event.control.words()} ({event.effect})"
         case IncumbentChanged():

@@ -33,6 +33,10 @@ class RoundFacts(Message):
     goal_met: bool
     verdict: str = ""
     """Of the review; empty where there was none."""
+    measured: int | None = None
+    """Candidates of the round that have a time; None: not known."""
+    fastest: float = 0.0
+    """The largest speed-up of the round's feedback; 0: none."""
     wish: str = ""
     """The route the review asks for."""
     budget: ExitReason | None = None
@@ -134,7 +138,23 @@ def _count(state: RunState, facts: RoundFacts) -> Ruling:
         pivots=state["pivots"],
         stalled=state["stalled"] + 1 if is_stalled else 0,
         claim_tries=state["claim_tries"],
+        decisions=_flags(facts),
     )
+
+
+def _flags(facts: RoundFacts) -> tuple[Taken, ...]:
+    """Return where the review's verdict contradicts what the round measured; it changes nothing."""
+    if facts.measured is None:
+        return ()
+    said = f"the review says {facts.verdict}"
+    told = {
+        "ADVANCED": "nothing was measured" if not facts.measured else "",
+        "STALLED": f"{facts.measured} candidates were measured" if facts.measured else "",
+        "REGRESSED": f"feedback says {facts.fastest:.2f}x" if facts.fastest >= 1 else "",
+    }.get(facts.verdict, "")
+    if not told:
+        return ()
+    return (Taken(subject="review", choice="flagged", reason=f"{said}, yet {told}"),)
 
 
 def _end(facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal) -> Ruling | None:

@@ -29,8 +29,8 @@ from graph.desk import Desk
 from graph.devices import refuse_mismatch
 from graph.durable import DISK_FULL
 from graph.ending import broken_off
-from graph.errors import GraphError, LoopError, RunStopped
-from graph.events import AnyEvent, Exited, RunStarted
+from graph.errors import GraphError, LoopError, RunPaused, RunStopped
+from graph.events import AnyEvent, Exited, LessonsRecalled, RunStarted
 from graph.learning import lessons_of, scope_of
 from graph.ledger import OPEN_ENDINGS, ExitReason, RunManifest, RunResult
 from graph.library import Library, store_of
@@ -175,7 +175,7 @@ def _recall(services: Services, store: Path | None) -> None:
     found = recalled(read_lessons(store), here, languages, manifest.created_at)
     words = "; ".join(lesson.words() for lesson in found) or f"nothing on {here.family} in {store}"
     ids = tuple(lesson.lesson_id for lesson in found)
-    services.decide("memory", f"{len(found)} lessons", words, at="recalled", evidence=ids)
+    services.tell(LessonsRecalled(key="lessons_recalled", lessons=ids, words=words))
     services.files.save_lessons(found)
 
 
@@ -234,10 +234,12 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
     """Await the loop; turn what broke it off into a result that says so."""
     try:
         return await loop
-    except (RunStopped, GraphDrained):
-        is_pause = services.steering.asked == "pause"
+    except (RunStopped, GraphDrained) as error:
+        is_forced = isinstance(error, RunPaused)
+        is_pause = is_forced or services.steering.asked == "pause"
         reason = ExitReason.PAUSED if is_pause else ExitReason.CANCELLED
-        return _broken_off(services, reason, f"{reason.value} by the user")
+        message = str(error) if is_forced else f"{reason.value} by the user"
+        return _broken_off(services, reason, message)
     except ResultsAwaited as error:
         export = f"kernelpilot-runner export {services.manifest.run_id}"
         message = f"{error} (`{export}`, execute, import)"

@@ -4,7 +4,8 @@
     events.jsonl      events                 records/<record_id>.json  BenchRecord
     attempts.jsonl    Attempt, append-only   replies/<kind>/<key>.json Plan, Research, Draft, ...
     tuning.json       Tuning                 facts/<attempt_id>.json   Facts
-    lessons.json      Lessons recalled
+    lessons.json      Lessons recalled       tracker.json, tracker.md  Tracker
+    contracts/r<round>.json  Contract
     result.json       RunResult, last        outcomes/<job_id>.json    how each job ended
     controls/<id>.json  Control, written by whoever steers the run
 
@@ -20,6 +21,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from agents.contexts import Contract
 from agents.lessons import Lesson
 from agents.replies import AnyReply, Digest, Draft, Plan, Research, Review
 from gpu_runner.candidate import Candidate
@@ -32,6 +34,7 @@ from graph.durable import append_line, drop_torn_line, whole_lines, write_bytes
 from graph.errors import RunDamaged, RunNotFound, RunTooNew
 from graph.event_log import EventLog
 from graph.ledger import Attempt, RunManifest, RunResult, Tuning
+from graph.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +133,28 @@ class RunFiles:
         paths = sorted((self.root / "controls").glob("[!.]*.json"))
         new = (path for path in paths if path.stem not in without)
         return tuple(_parse(Control, path, path.read_bytes()) for path in new)
+
+    # -- contracts and the goal tracker ----------------------------------------------------------
+
+    def save_contract(self, contract: Contract) -> None:
+        """Write what a round is to do; the first one stays."""
+        self._write_once(f"contracts/r{contract.round:03}.json", contract)
+
+    def contract(self, number: int) -> Contract | None:
+        """Return what a round is to do; None before anybody asked."""
+        return self._read_or_none(Contract, f"contracts/r{number:03}.json")
+
+    def contracts(self) -> tuple[Contract, ...]:
+        """Return every contract, oldest first."""
+        return tuple(one for _, one in self._folder(Contract, "contracts"))
+
+    def save_tracker(self, tracker: Tracker) -> None:
+        """Write where the run stands."""
+        self._write("tracker.json", tracker)
+
+    def tracker(self) -> Tracker | None:
+        """Return where the run stands; None before the first review."""
+        return self._read_or_none(Tracker, "tracker.json")
 
     # -- the ledger ------------------------------------------------------------------------------
 

@@ -89,6 +89,10 @@ class LoopSettings(Message):
     """Bounds inside a round."""
 
     repairs: int = Field(ge=0)
+    review_tries: int = Field(default=3, ge=1)
+    """Of one review, where the reply is malformed."""
+    review_pause_s: float = Field(default=0.5, ge=0)
+    """Before the second try; doubles."""
     claim_expected_s: float = Field(gt=0)
     compile_expected_s: float = Field(ge=0)
     """On a GPU, where each baseline after the first compiles for every shape."""

@@ -1,5 +1,6 @@
 """What several nodes need."""
 
+from agents.contexts import Contract
 from agents.replies import Plan
 from gpu_runner.jobs import AnyJob, AnyOutcome, Rejected, Unserved
 from graph.control import veto_on
@@ -8,6 +9,7 @@ from graph.ledger import AttemptOutcome
 from graph.rows import draft_of, write_row
 from graph.services import Services
 from graph.state import Lane, RunState
+from graph.tracking import contract_in_force
 
 
 def plan_in_force(services: Services, state: RunState) -> Plan:
@@ -16,6 +18,12 @@ def plan_in_force(services: Services, state: RunState) -> Plan:
     if plan is None:
         raise LoopError(f"the plan {state['plan']!r} is missing from {services.files.root}")
     return plan
+
+
+def contract_of(services: Services, state: RunState) -> Contract:
+    """Return what the round at hand is to do."""
+    plan = plan_in_force(services, state)
+    return contract_in_force(services.files, services.target, plan, state["round"])
 
 
 def veto_of(services: Services, lane: Lane) -> str:

@@ -4,20 +4,21 @@ from dataclasses import dataclass
 
 from langgraph.runtime import Runtime
 
-from agents.contexts import ReviewContext
-from agents.errors import NothingFits
+from agents.contexts import Alignment, ReviewContext
 from agents.replies import CriterionStatus, Plan, Review
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import Decision
 from graph import budget, criteria, economics, rules
-from graph.errors import OutOfTime
 from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
 from graph.ledger import Attempt, AttemptOutcome
-from graph.nodes.common import plan_in_force, veto_of
+from graph.nodes.common import contract_of, plan_in_force, veto_of
+from graph.reviewing import reviewed
 from graph.routing import current
 from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
 from graph.services import INCUMBENT, Services
 from graph.state import Lane, RunState, Update
+from graph.tracker import alignment
+from graph.tracking import save, track
 from graph.view import difference
 
 
@@ -46,6 +47,7 @@ async def review(state: RunState, runtime: Runtime[Services]) -> Update:
         facts = _facts(services, state, judged, reply, promoted, incumbent, statuses)
         ruling = rules.rule(state, facts, services.target.budget, services.target.goal)
         _tell(services, state, reply, objections, statuses, ruling)
+        save(services.files, track(services.files, services.target, statuses, state["round"]))
         ended = state["round"]
         return Update(
             **rules.as_update(ruling),
@@ -123,13 +125,22 @@ async def _ask(services: Services, state: RunState, judged: _Round) -> Review | 
         diff=diff,
         decisions=(*judged.claims, *feedback),
         criteria=statuses,
+        contract=contract_of(services, state),
+        alignment=_alignment(services, state, statuses),
     )
-    key = f"r{state['round']:03}"
-    try:
-        return await services.ask(Review, key, services.team.review(context), state)
-    except (NothingFits, OutOfTime) as error:
-        services.decide("review", "none", str(error), at=key)
-        return None
+    return await reviewed(services, state, context, is_claim=judged.is_promotable)
+
+
+def _alignment(
+    services: Services, state: RunState, statuses: tuple[CriterionStatus, ...]
+) -> Alignment | None:
+    """Return what a full-alignment review is to look at, and log it; None in other rounds."""
+    number = state["round"]
+    found = alignment(number, track(services.files, services.target, statuses, number - 1))
+    if found is not None:
+        said = "; ".join((*found.forgotten, *found.deferred, *found.repeated)) or "nothing lies"
+        services.decide("alignment", found.words(), said, at=f"r{number:03}")
+    return found
 
 
 def _measured(state: RunState) -> list[Lane]:
@@ -197,6 +208,8 @@ def _facts(
     return rules.RoundFacts(
         promoted=promoted is not None,
         attempts=attempts,
+        measured=sum(lane.status == "measured" for lane in lanes),
+        fastest=max((lane.speedup for lane in lanes), default=0.0),
         exhausted=lanes[0].message
         if lanes and all(lane.status == "exhausted" for lane in lanes)
         else "",

@@ -7,7 +7,7 @@ from agents.errors import MalformedReply, NothingFits
 from agents.replies import Digest, Draft, Research, Review
 from graph.control import veto_on
 from graph.errors import OutOfTime
-from graph.nodes.common import plan_in_force
+from graph.nodes.common import contract_of, plan_in_force
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -63,6 +63,7 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         repair=repair,
         lane=order.lane,
         lanes=services.target.scope.lanes,
+        contract=contract_of(services, state),
     )
 
 

@@ -3,7 +3,7 @@
 from agents.contexts import WriteContext
 from agents.playbook import Playbook
 from gpu_runner.jobs import Bench
-from graph.events import DecisionTaken
+from graph.events import LessonsRecalled
 from graph.ledger import ExitReason
 from graph.memory import read_lessons
 from graph.run import begin, drive
@@ -51,22 +51,18 @@ async def played(tmp_path, name: str, rounds: int, *settings: str):
     return files, await drive(files, load_settings((), settings), Playbook(), pool)
 
 
-def memory(files) -> DecisionTaken:
-    (found,) = [
-        event
-        for event in files.events.read()
-        if isinstance(event, DecisionTaken) and event.subject == "memory"
-    ]
+def memory(files) -> LessonsRecalled:
+    (found,) = [event for event in files.events.read() if isinstance(event, LessonsRecalled)]
     return found
 
 
 async def test_a_second_run_opens_with_the_first_ones_best_and_says_so(tmp_path):
     first, ended = await played(tmp_path, "softmax-1", 6)
-    assert memory(first).choice == "0 lessons"
+    assert memory(first).lessons == ()
     best = next(a for a in first.attempts() if a.attempt_id == ended.best_attempt)
     second, _ = await played(tmp_path, "softmax-2", 1)
     told = memory(second)
-    assert told.evidence, "it names the lessons"
+    assert told.lessons, "it names the lessons"
     opening = second.attempts()[0]
     fast = [one for one in read_lessons(tmp_path / "lessons.jsonl") if one.finding == "fast"]
     assert opening.recipe in {one.recipe for one in fast}
@@ -74,7 +70,7 @@ async def test_a_second_run_opens_with_the_first_ones_best_and_says_so(tmp_path)
     assert best.candidate_digest in {a.candidate_digest for a in second.attempts()} or len(fast) > 2
     page = (second.root / "report.html").read_text()
     assert "What earlier runs taught" in page
-    assert told.evidence[0] in page
+    assert told.lessons[0] in page
 
 
 async def test_without_memory_nothing_is_kept_or_recalled(tmp_path):

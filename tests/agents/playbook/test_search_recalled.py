@@ -20,7 +20,9 @@ def known(name: str, **parameters):
     return make_lesson(recipe=name, parameters={**recipe.defaults(), **parameters})
 
 
-def opening(search: Search, lanes: int = 2) -> list[tuple[str, dict[str, object]]]:
+def opening(
+    search: Search, lanes: int = 2
+) -> list[tuple[str, dict[str, int | float | str | bool]]]:
     made = []
     for lane in range(lanes):
         found = search.propose(lane, None)
