@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.errors import AgentError
+from agents.request import Request, is_request
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
 from graph.cli_digest import digest
@@ -79,7 +80,10 @@ RunName = Annotated[
 
 @app.command()
 def run(
-    target: Annotated[str, typer.Argument(help="A name in configs/targets/, or a YAML file.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="A name in configs/targets/, a YAML file, or a request in a sentence."),
+    ],
     rounds: Annotated[int | None, typer.Option(help="Rounds at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall clock at most: 300s, 5m, 2h.")] = None,
     device: Device = "auto",
@@ -96,6 +100,7 @@ def run(
 ) -> None:
     """Optimise a target until its goal, its budget or its plateau; ship what was proved."""
     from graph.launch import start  # noqa: PLC0415 - langgraph takes a second to import
+    from graph.requested import request_of  # noqa: PLC0415 - with the rest of the command
 
     overrides: dict[str, dict[str, JsonValue]] = {"budget": {}, "scope": {}}
     if rounds is not None:
@@ -105,8 +110,9 @@ def run(
     if lanes is not None:
         overrides["scope"]["lanes"] = lanes
     settings = _settings(config, assign, team=team, seed=seed, pool=pool)
-    chosen = _target(target, device, settings, overrides)
-    result, files = asyncio.run(start(settings, chosen, _console(as_json), run_dir))
+    request = request_of(target) if is_request(target) else None
+    chosen = _target(target, device, settings, overrides, request)
+    result, files = asyncio.run(start(settings, chosen, _console(as_json), run_dir, request))
     _end(result, files, as_json=as_json)
 
 
@@ -315,16 +321,28 @@ def _settings(
 
 
 def _target(
-    name: str, device: str, settings: Settings, overrides: dict[str, dict[str, JsonValue]]
+    name: str,
+    device: str,
+    settings: Settings,
+    overrides: dict[str, dict[str, JsonValue]],
+    request: Request | None = None,
 ) -> Target:
-    from graph.devices import choose  # noqa: PLC0415 - with the commands that need one
+    from graph.devices import AUTO, choose  # noqa: PLC0415 - with the commands that need one
+    from graph.requested import amended  # noqa: PLC0415 - same
     from graph.targets import load_target  # noqa: PLC0415 - same
 
     merged: dict[str, JsonValue] = dict(settings.target)
     for section, changes in overrides.items():
         before = merged.get(section)
         merged[section] = {**(before if isinstance(before, dict) else {}), **changes}
-    return load_target(name, asyncio.run(choose(device, name, settings.pool)), merged)
+    if request is not None:
+        name = request.target
+        device = request.device if device == AUTO and request.device else device
+    kind = asyncio.run(choose(device, name, settings.pool))
+    if request is None:
+        return load_target(name, kind, merged)
+    asked = request
+    return load_target(name, kind, merged, lambda document: amended(document, asked, kind))
 
 
 def _find(settings: Settings, name: str) -> RunFiles:

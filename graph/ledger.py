@@ -154,6 +154,10 @@ class RunManifest(Message):
     team: str
     target: Target
     environment: Environment
+    request: str = ""
+    """What the user wrote, where it was a sentence."""
+    assumptions: tuple[str, ...] = ()
+    """What the sentence left open, and what it was taken to be."""
 
 
 class Effort(Message):

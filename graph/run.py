@@ -17,6 +17,7 @@ from langgraph.types import StateSnapshot
 
 from agents.errors import AgentError
 from agents.lessons import recalled
+from agents.request import Request
 from agents.roles import Team
 from gpu_runner.candidate import Language
 from gpu_runner.client import JobPool
@@ -52,7 +53,13 @@ Listener = Callable[[AnyEvent], None]
 
 
 async def begin(
-    files: RunFiles, target: Target, team: str, pool: JobPool, *, seed: int
+    files: RunFiles,
+    target: Target,
+    team: str,
+    pool: JobPool,
+    *,
+    seed: int,
+    request: Request | None = None,
 ) -> RunManifest:
     """Write the manifest of a new run; `team` is how it was chosen, so that it can be again.
 
@@ -70,6 +77,8 @@ async def begin(
         team=team,
         target=target,
         environment=environment,
+        request=request.text if request else "",
+        assumptions=request.assumptions if request else (),
     )
     files.write_manifest(manifest)
     return manifest
@@ -151,6 +160,9 @@ async def _drive(
         library=Library(store=store_of(settings.knowledge.store)),
         steering=steering,
     )
+    if manifest.request:
+        assumed = "; ".join(manifest.assumptions) or "nothing was left open"
+        services.decide("request", target.name, f"assumed: {assumed}", at="text")
     memory = store_path(settings.memory.lessons, files.root)
     _recall(services, memory)
     with _signals(stop, control):

@@ -5,6 +5,7 @@ nothing is marked safe but figures made by this package. The page has no script 
 forbids one.
 """
 
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -117,8 +118,9 @@ def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     """Return what repeats the run, and what measures its best kernel again."""
     target = manifest.target
     limits = target.budget
+    asked = shlex.quote(manifest.request) if manifest.request else target.name
     run = [
-        f".venv/bin/kernelpilot run {target.name} --device {target.hardware.device}",
+        f".venv/bin/kernelpilot run {asked} --device {target.hardware.device}",
         f"--seed {manifest.seed} --rounds {limits.rounds} --lanes {target.scope.lanes}",
         f"--team {manifest.team}",
     ]
