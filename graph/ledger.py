@@ -15,6 +15,9 @@ from gpu_runner.message import Digest, Message, Name
 from gpu_runner.records import Decision, Environment
 from graph.target import Target
 
+INCUMBENT = "incumbent"
+"""Contender name of the incumbent in records."""
+
 
 class ExitReason(StrEnum):
     """How a run ended."""

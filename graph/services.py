@@ -18,7 +18,7 @@ from graph.desk import Desk
 from graph.errors import OutOfBudget, RunDamaged
 from graph.events import AnyEvent, BudgetWarned, DecisionTaken, StageEnded, StageStarted
 from graph.gate import Gate
-from graph.ledger import Attempt, RunManifest
+from graph.ledger import INCUMBENT, Attempt, RunManifest
 from graph.library import Library
 from graph.meter import COUNTED, JOB, Meter
 from graph.run_files import RunFiles
@@ -31,8 +31,6 @@ from graph.view import Told, make_view
 ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
 Phase = Literal["loop", "map", "final"]
 """Later phases may use what earlier ones have to leave for them."""
-INCUMBENT = "incumbent"
-"""Contender name of the incumbent in records."""
 
 
 @dataclass(frozen=True, kw_only=True)

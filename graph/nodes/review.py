@@ -10,12 +10,12 @@ from gpu_runner.jobs import Admitted
 from gpu_runner.records import Decision
 from graph import budget, criteria, economics, rules
 from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
-from graph.ledger import Attempt, AttemptOutcome
+from graph.ledger import INCUMBENT, Attempt, AttemptOutcome
 from graph.nodes.common import contract_of, plan_in_force, veto_of
 from graph.reviewing import reviewed
 from graph.routing import current
 from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
-from graph.services import INCUMBENT, Services
+from graph.services import Services
 from graph.state import Lane, RunState, Update
 from graph.tracker import alignment
 from graph.tracking import save, track

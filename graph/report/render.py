@@ -20,6 +20,7 @@ from graph.report.progress import latency_figure, speedup_figure
 from graph.report.roofline import fraction_figure, roofline_figure
 from graph.report.svg import micros, ratio, shortened
 from graph.report.workloads import MOST_SERIES, workloads_figure
+from graph.retrospective import retrospective
 from graph.run_files import RunFiles
 
 NAME = "report.html"
@@ -103,6 +104,7 @@ def _context(
             workloads_figure(headline.decisions, target.public) if headline.decisions else ""
         ),
         "roofline_figure": roofline_figure(evidence.profiled),
+        "back": retrospective(target, attempts, files.events.read(), result),
         "fraction_figure": fraction_figure(evidence.profiled) if evidence.profiled else "",
         "lineage_figure": lineage_figure(story.lineage(attempts), points) if attempts else "",
     }
