@@ -5,8 +5,8 @@ that it rests on; where none applies there is none.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agents.diagnosis.prediction import tally
@@ -119,14 +119,22 @@ def retrospective(
     )
 
 
+def _zeros() -> defaultdict[str, float]:
+    return defaultdict(float)
+
+
+def _zeros_by_place() -> defaultdict[tuple[int, int], float]:
+    return defaultdict(float)
+
+
 @dataclass
 class _Log:
     """What the events add up to."""
 
-    stage_s: Counter[str] = field(default_factory=Counter)
-    role_s: Counter[str] = field(default_factory=Counter)
-    job_s: Counter[str] = field(default_factory=Counter)
-    draft_usd: Counter[tuple[int, int]] = field(default_factory=Counter)
+    stage_s: defaultdict[str, float] = field(default_factory=_zeros)
+    role_s: defaultdict[str, float] = field(default_factory=_zeros)
+    job_s: defaultdict[str, float] = field(default_factory=_zeros)
+    draft_usd: defaultdict[tuple[int, int], float] = field(default_factory=_zeros_by_place)
     """By round and lane."""
     usd: float = 0.0
     wall_s: float = 0.0
@@ -164,8 +172,9 @@ def _place(event: Replied) -> tuple[int, int]:
     return int(number[1:]), int(lane[1:])
 
 
-def _longest_first(seconds: Counter[str]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in seconds.most_common()}
+def _longest_first(seconds: Mapping[str, float]) -> dict[str, float]:
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    return {name: round(value, 3) for name, value in ordered}
 
 
 def _ideas(attempts: tuple[Attempt, ...], log: _Log) -> Iterator[Idea]:
