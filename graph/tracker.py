@@ -144,15 +144,13 @@ def is_alignment(number: int) -> bool:
     return number % ALIGN_EVERY == 0
 
 
-def alignment(number: int, tracker: Tracker) -> Alignment | None:
-    """Return what a full-alignment review is to look at; None in other rounds.
+def alignment(number: int, tracker: Tracker) -> Alignment:
+    """Return what a full-alignment review is to look at.
 
     Args:
         number: of the round under review.
         tracker: as the reviews before it left it.
     """
-    if not is_alignment(number):
-        return None
     aims = {name: c.round for c in tracker.contracts for name in c.criteria}
     unmet = [s.criterion_id for s in tracker.statuses if s.status != "MET"]
     began = tracker.contracts[0].round if tracker.contracts else number

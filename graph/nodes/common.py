@@ -23,7 +23,7 @@ def plan_in_force(services: Services, state: RunState) -> Plan:
 def contract_of(services: Services, state: RunState) -> Contract:
     """Return what the round at hand is to do."""
     plan = plan_in_force(services, state)
-    return contract_in_force(services.files, services.target, plan, state["round"])
+    return contract_in_force(services.files, plan, state["round"])
 
 
 def veto_of(services: Services, lane: Lane) -> str:

@@ -17,7 +17,7 @@ from graph.routing import current
 from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
 from graph.services import Services
 from graph.state import Lane, RunState, Update
-from graph.tracker import alignment
+from graph.tracker import alignment, is_alignment
 from graph.tracking import save, track
 from graph.view import difference
 
@@ -136,10 +136,11 @@ def _alignment(
 ) -> Alignment | None:
     """Return what a full-alignment review is to look at, and log it; None in other rounds."""
     number = state["round"]
+    if not is_alignment(number):
+        return None
     found = alignment(number, track(services.files, services.target, statuses, number - 1))
-    if found is not None:
-        said = "; ".join((*found.forgotten, *found.deferred, *found.repeated)) or "nothing lies"
-        services.decide("alignment", found.words(), said, at=f"r{number:03}")
+    said = "; ".join((*found.forgotten, *found.deferred, *found.repeated)) or "nothing lies"
+    services.decide("alignment", found.words(), said, at=f"r{number:03}")
     return found
 
 
