@@ -196,7 +196,9 @@ def targets(as_json: Json = False) -> None:
 
 @app.command()
 def evaluate(
-    target: Annotated[str, typer.Argument(help="A name in configs/targets/, or a YAML file.")],
+    target: Annotated[
+        str, typer.Argument(help="As for `run`: a name, a YAML file or a request in a sentence.")
+    ],
     candidate: Annotated[
         str, typer.Argument(help="A source file, a directory, RUN:a0007, or a0007 of the latest.")
     ],
@@ -220,9 +222,11 @@ def evaluate(
     from graph.candidates import is_candidate_name, read_candidate  # noqa: PLC0415 - with the rest of the command
     from graph.evaluate import Trial, contender_of  # noqa: PLC0415 - same
     from graph.launch import judge, timing_for  # noqa: PLC0415 - same
+    from graph.requested import request_of  # noqa: PLC0415 - same
 
     settings = _settings(config, assign)
-    chosen = _target(target, device, settings, {})
+    request = request_of(target) if is_request(target) else None
+    chosen = _target(target, device, settings, {}, request)
 
     def read(name: str) -> Candidate:
         return read_candidate(name, chosen.problem, settings.run.directory, language)

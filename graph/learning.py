@@ -12,6 +12,7 @@ from agents.lessons import Lesson, Scope
 from agents.playbook.device_families import detect_on_device
 from agents.playbook.families import detect
 from gpu_runner.candidate import Language
+from gpu_runner.records import Decision
 from graph.ledger import Attempt, AttemptOutcome, RunManifest
 from graph.view import past_attempts
 
@@ -41,7 +42,10 @@ def scope_of(manifest: RunManifest, language: Language) -> Scope:
 
 
 def lessons_of(
-    manifest: RunManifest, attempts: tuple[Attempt, ...], best: str | None
+    manifest: RunManifest,
+    attempts: tuple[Attempt, ...],
+    best: str | None,
+    final: tuple[Decision, ...] = (),
 ) -> tuple[Lesson, ...]:
     """Return what a run's ledger teaches.
 
@@ -49,10 +53,20 @@ def lessons_of(
         manifest: problem, machine and time.
         attempts: every row.
         best: attempt id of the kernel it ended with.
+        final: its claims made after it was selected: the choice flatters those before.
     """
     past = {p.attempt_id: p for p in past_attempts(attempts, manifest.target.baselines[0].name)}
     top = past[best].vs_baseline if best in past else None
-    found = [_fast(manifest, row, past[row.attempt_id], top) for row in attempts if _won(row)]
+    first = manifest.target.baselines[0].name
+    last = tuple(claim for claim in final if claim.against == first)
+    if best in past and last:
+        top = last[0].overall.speedup
+        past[best] = past[best].model_copy(update={"vs_baseline": top})
+    found = [
+        _fast(manifest, row, past[row.attempt_id], top, last if row.attempt_id == best else ())
+        for row in attempts
+        if _won(row)
+    ]
     for rows in _by_recipe(attempts):
         lesson = _negative(manifest, rows, past, top)
         if lesson is not None:
@@ -73,8 +87,14 @@ def _by_recipe(attempts: Iterable[Attempt]) -> list[list[Attempt]]:
     return list(groups.values())
 
 
-def _fast(manifest: RunManifest, row: Attempt, past: PastAttempt, top: float | None) -> Lesson:
-    records = tuple(claim.record_id for claim in row.claims) or (row.attempt_id,)
+def _fast(
+    manifest: RunManifest,
+    row: Attempt,
+    past: PastAttempt,
+    top: float | None,
+    final: tuple[Decision, ...],
+) -> Lesson:
+    records = tuple(claim.record_id for claim in final or row.claims) or (row.attempt_id,)
     return _lesson(manifest, row, "fast", records, past.vs_baseline, top)
 
 

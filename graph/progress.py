@@ -41,6 +41,7 @@ _TOLD = {
     "claim",
     "plan",
     "pin",
+    "lesson",
     "request",
 }
 """Subjects of decisions that a user is told of."""

@@ -170,7 +170,8 @@ async def _drive(
             result = await _ending(services, _loop(services, settings, control))
     with _even_on_a_full_disk():
         if memory is not None and result.exit_reason not in OPEN_ENDINGS:
-            teach(memory, lessons_of(manifest, files.attempts(), result.best_attempt))
+            rows = files.attempts()
+            teach(memory, lessons_of(manifest, rows, result.best_attempt, result.best))
         events.append(
             Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
         )

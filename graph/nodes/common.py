@@ -1,7 +1,7 @@
 """What several nodes need."""
 
-from agents.contexts import Contract
-from agents.replies import Plan
+from agents.contexts import Contract, RunView
+from agents.replies import Draft, Plan
 from gpu_runner.jobs import AnyJob, AnyOutcome, Rejected, Unserved
 from graph.control import veto_on
 from graph.errors import LoopError
@@ -24,6 +24,19 @@ def contract_of(services: Services, state: RunState) -> Contract:
     """Return what the round at hand is to do."""
     plan = plan_in_force(services, state)
     return contract_in_force(services.files, plan, state["round"])
+
+
+def tell_lessons(services: Services, view: RunView, draft: Draft, lane: Lane) -> None:
+    """Log the lessons of earlier runs that a draft says it follows."""
+    for lesson in view.lessons:
+        if lesson.lesson_id in draft.motivation:
+            services.decide(
+                "lesson",
+                lesson.lesson_id,
+                f"{lane.attempt_id} follows it: {lesson.words()}",
+                at=f"{lane.draft_key}:{lesson.lesson_id}",
+                evidence=lesson.evidence,
+            )
 
 
 def veto_of(services: Services, lane: Lane) -> str:

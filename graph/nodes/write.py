@@ -7,7 +7,7 @@ from agents.errors import MalformedReply, NothingFits
 from agents.replies import Digest, Draft, Research, Review
 from graph.control import veto_on
 from graph.errors import OutOfTime
-from graph.nodes.common import contract_of, plan_in_force
+from graph.nodes.common import contract_of, plan_in_force, tell_lessons
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -39,6 +39,7 @@ async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
         if fault:
             services.decide("repair", "write again", fault, at=lane.draft_key)
             return _lane(lane, "undrafted", fault)
+        tell_lessons(services, context.view, draft, lane)
         digest = services.files.save_candidate(draft.candidate)
         return _lane(lane.model_copy(update={"digest": digest}), "drafted", "")
 

@@ -131,7 +131,7 @@ def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     repeat = ("make install", " ".join(run))
     if best is None:
         return repeat
-    again = f".venv/bin/kernelpilot evaluate {target.name} {manifest.run_id}:{best.attempt_id}"
+    again = f".venv/bin/kernelpilot evaluate {asked} {manifest.run_id}:{best.attempt_id}"
     against = (f'{again} --against "{baseline.name}"' for baseline in target.baselines)
     return (*repeat, *against)
 

@@ -3,7 +3,7 @@
 from agents.contexts import WriteContext
 from agents.playbook import Playbook
 from gpu_runner.jobs import Bench
-from graph.events import LessonsRecalled
+from graph.events import DecisionTaken, LessonsRecalled
 from graph.ledger import ExitReason
 from graph.memory import read_lessons
 from graph.run import begin, drive
@@ -68,6 +68,14 @@ async def test_a_second_run_opens_with_the_first_ones_best_and_says_so(tmp_path)
     assert opening.recipe in {one.recipe for one in fast}
     assert opening.motivation.startswith("recalled l")
     assert best.candidate_digest in {a.candidate_digest for a in second.attempts()} or len(fast) > 2
+    followed = [
+        event
+        for event in second.events.read()
+        if isinstance(event, DecisionTaken) and event.subject == "lesson"
+    ]
+    assert followed[0].choice in told.lessons
+    assert followed[0].reason.startswith("a0001 follows it")
+    assert followed[0].evidence, "record ids"
     page = (second.root / "report.html").read_text()
     assert "What earlier runs taught" in page
     assert told.lessons[0] in page

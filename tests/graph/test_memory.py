@@ -131,6 +131,14 @@ def test_what_was_promoted_is_fast_and_cites_the_records_of_its_claims():
     assert (lesson.scope.arch, lesson.scope.toolchain) == ("x86_64", "g++ 13")
 
 
+def test_of_the_best_the_claims_made_after_it_was_selected_count():
+    final = (make_decision(1.3, record_id="f1"), make_decision(9.0, against="torch compile"))
+    rows = (promoted(1, "online", 1.5), promoted(2, "three_pass", 1.6))
+    found = lessons_of(make_manifest(), rows, "a0002", final)
+    assert [(one.recipe, one.speedup) for one in found] == [("online", 1.5), ("three_pass", 1.3)]
+    assert found[1].evidence == ("softmax-test:f1",)
+
+
 def test_a_recipe_far_behind_the_best_is_slow_by_its_best_attempt():
     rows = (promoted(1, "online", 2.0), measured(2, "plain", 1.0), measured(3, "plain", 1.2))
     assert taught(*rows) == {"online": ("fast", 1.0), "plain": ("slow", pytest.approx(0.6))}
