@@ -7,7 +7,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
-	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies docs docs-check size
+	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ bench-knowledge: install ## Search beside ripgrep, latencies, build and memory (
 
 bench-digest: install ## Time and memory of reading profiler reports
 	$(BIN)/python -m tests.benchmarks.digest
+
+soak: install ## 300 rounds of scripted models: memory, checkpoints, prompts, spend (ROUNDS=)
+	$(BIN)/python -m tests.benchmarks.soak $(ROUNDS)
 
 fuzz-digest: install ## Feed damaged reports to the digest (INPUTS=100000 SEED=1)
 	$(BIN)/python -m tests.benchmarks.fuzz_reports $(or $(INPUTS),100000) $(or $(SEED),1)

@@ -4,7 +4,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from agents.replies import CriterionStatus, Digest, Edit, Movement, Plan, Research, Review
+from agents.lessons import Lesson
+from agents.replies import (
+    CriterionId,
+    CriterionStatus,
+    Digest,
+    Edit,
+    Movement,
+    Plan,
+    Research,
+    Review,
+)
 from gpu_runner.candidate import Candidate, Language
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import Reason
@@ -60,6 +70,12 @@ class RunView(Message):
     """Attempt id."""
     stalled_rounds: int = 0
     """Rounds since the last promotion."""
+    hints: tuple[str, ...] = ()
+    """What the user said meanwhile, the latest last; advice, for measurements decide."""
+    lessons: tuple[Lesson, ...] = ()
+    """What earlier runs learnt that bears on this one, those that weigh most first."""
+    vetoed: tuple[str, ...] = ()
+    """Attempts, families and recipes that the user does not want written again."""
 
 
 class PlanContext(Message):
@@ -82,6 +98,40 @@ class ResearchContext(Message):
     """How the store was asked, for the route log; or why it was not."""
 
 
+class Contract(Message):
+    """What one round is to do."""
+
+    round: int
+    plan_version: int
+    objective: str
+    """Exactly one."""
+    criteria: tuple[CriterionId, ...] = Field(min_length=1, max_length=2)
+    """Of the plan, that the objective serves."""
+    blocking: tuple[str, ...] = ()
+    """Open issues in scope."""
+    queued: tuple[str, ...] = ()
+    """Issues that are out of scope for now."""
+    success: str
+
+
+class Alignment(Message):
+    """What a full-alignment review is to look at; computed, so that nobody can leave it out."""
+
+    forgotten: tuple[str, ...] = ()
+    """Queued issues that no review has named since."""
+    deferred: tuple[CriterionId, ...] = ()
+    """Criteria that are not met and that no contract has aimed at for long."""
+    repeated: tuple[str, ...] = ()
+    """Findings that came again and again."""
+
+    def words(self) -> str:
+        """Return how many of each."""
+        return (
+            f"{len(self.forgotten)} forgotten, {len(self.deferred)} deferred, "
+            f"{len(self.repeated)} repeated"
+        )
+
+
 class WriteContext(Message):
     """For the writer: one lane of one round."""
 
@@ -99,6 +149,7 @@ class WriteContext(Message):
     """Attempt id by fingerprint (`agents.novelty`): what was tried, comments and blanks aside."""
     lane: int = 0
     lanes: int = 1
+    contract: Contract | None = None
 
 
 class DigestContext(Message):
@@ -121,6 +172,9 @@ class ReviewContext(Message):
     decisions: tuple[Decision, ...]
     criteria: tuple[CriterionStatus, ...] = ()
     """How each criterion stands by its executable checks; one that is not named is not met."""
+    contract: Contract | None = None
+    alignment: Alignment | None = None
+    """In every fifth round."""
 
     def standing(self, criterion_id: str) -> CriterionStatus:
         """Return how a criterion stands by its executable checks."""

@@ -1,6 +1,7 @@
 """Exceptions of this package.
 
 AgentError
+├── RequestIncomplete  a sentence does not say what has to be known
 ├── NothingFits      no recipe covers the problem (the run ends `infeasible`)
 └── ModelError       a model could not be used
     ├── ModelBusy        rate limit or overload: try again later
@@ -13,6 +14,10 @@ AgentError
 
 class AgentError(Exception):
     """Root of this package's exceptions."""
+
+
+class RequestIncomplete(AgentError):
+    """A request leaves out what no rule can supply; the message lists all of it."""
 
 
 class NothingFits(AgentError):

@@ -199,6 +199,7 @@ class ModelTeam:
             "fault": context.fault,
             "lane": context.lane,
             "lanes": context.lanes,
+            "contract": context.contract,
             "seed": seed.candidate if seed else None,
             "plans_of": _plans,
         }
@@ -237,6 +238,8 @@ class ModelTeam:
             "diff": context.diff,
             "decisions": context.decisions,
             "standing": context.standing,
+            "contract": context.contract,
+            "alignment": context.alignment,
         }
         reply = await self._ask(Review, "reviewer", "review", context.view, values)
         return reply.model_copy(update={"criteria": honest(reply, context)})

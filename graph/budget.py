@@ -41,6 +41,14 @@ class Spent(Message):
     usd: float = 0.0
 
 
+class Dearest(Message):
+    """The most that one call has cost: what is kept for the next one, and what overlaps need."""
+
+    tokens: int = 0
+    usd: float = 0.0
+    job_s: float = 0.0
+
+
 class Pace(Message):
     """How long the expensive steps took so far; 0: not seen yet."""
 
@@ -63,24 +71,82 @@ def final_s(pace: Pace, sittings: int, baselines: int) -> float:
     return bench_s(pace, sittings, 1) * (1 + COMPILED_SHARE * (baselines - 1))
 
 
-def exhausted(budget: Budget, spent: Spent, reserve_s: float, useful_s: float) -> ExitReason | None:
+_NOTHING = Dearest()
+
+
+def exhausted(
+    budget: Budget,
+    spent: Spent,
+    reserve_s: float,
+    useful_s: float,
+    keep: Dearest = _NOTHING,
+) -> ExitReason | None:
     """Return why no further round may begin, or None.
 
     A round is not begun when less wall clock than `useful_s` is left beside the reserve: it could
-    not reach a verdict.
+    not reach a verdict. `keep` is what its review and the end of the run need: a round whose
+    outcome nobody could review, or whose winner nobody could claim, is worth nothing.
     """
     if spent.rounds >= budget.rounds:
         return ExitReason.BUDGET_ROUNDS
     room_s = math.inf if budget.wall_s is None else budget.wall_s - spent.wall_s - reserve_s
     if room_s < max(LEAST_JOB_S, useful_s):
         return ExitReason.BUDGET_WALL
-    if budget.tokens is not None and spent.tokens >= budget.tokens:
-        return ExitReason.BUDGET_TOKENS
-    if budget.usd is not None and spent.usd >= budget.usd:
-        return ExitReason.BUDGET_USD
-    if budget.gpu_s is not None and budget.gpu_s - spent.job_s < LEAST_JOB_S:
+    reason = unaffordable(budget, spent, keep)
+    if reason is not None:
+        return reason
+    if budget.gpu_s is not None and budget.gpu_s - spent.job_s - keep.job_s < LEAST_JOB_S:
         return ExitReason.BUDGET_GPU
     return None
+
+
+def unaffordable(budget: Budget, spent: Spent, keep: Dearest = _NOTHING) -> ExitReason | None:
+    """Return which budget lets no model be asked any more; `keep` is left for other questions."""
+    if budget.tokens is not None and spent.tokens + keep.tokens >= budget.tokens:
+        return ExitReason.BUDGET_TOKENS
+    if budget.usd is not None and spent.usd + keep.usd >= budget.usd:
+        return ExitReason.BUDGET_USD
+    return None
+
+
+def overlap_fits(budget: Budget, spent: Spent, dearest: Dearest, calls: int) -> bool:
+    """Whether what is left holds so many calls at once, each as dear as the dearest so far.
+
+    Where no price was seen yet, nothing may overlap.
+    """
+    pairs = (
+        (budget.tokens, spent.tokens, dearest.tokens),
+        (budget.usd, spent.usd, dearest.usd),
+        (budget.gpu_s, spent.job_s, dearest.job_s),
+    )
+    return all(limit is None or 0 < calls * price <= limit - used for limit, used, price in pairs)
+
+
+WARN_FRACTION = 0.8
+
+
+def warnings(budget: Budget, spent: Spent) -> dict[str, tuple[float, float]]:
+    """Return the budgets that are used by four fifths and not used up: name to used and limit."""
+    pairs = {
+        "rounds": (spent.rounds, budget.rounds),
+        "wall_s": (spent.wall_s, budget.wall_s),
+        "tokens": (spent.tokens, budget.tokens),
+        "usd": (spent.usd, budget.usd),
+        "gpu_s": (spent.job_s, budget.gpu_s),
+    }
+    return {
+        name: (float(used), float(limit))
+        for name, (used, limit) in pairs.items()
+        if limit is not None and WARN_FRACTION * limit <= used < limit
+    }
+
+
+def job_reserve(budget: Budget, reserve_s: float) -> float:
+    """Return the job seconds to keep for the end of the run, never more than half of them."""
+    if budget.gpu_s is None:
+        return 0.0
+    jobs_s = max(0.0, reserve_s - closing(budget))
+    return min(jobs_s, budget.gpu_s * _MOST_RESERVE_FRACTION)
 
 
 def closing(budget: Budget) -> float:
@@ -109,13 +175,23 @@ def reserve(budget: Budget, promoted: int, final_s: float, map_s: float) -> floa
     return min(wanted, budget.wall_s * _MOST_RESERVE_FRACTION)
 
 
-def job_timeout(wanted_s: float, budget: Budget, spent: Spent, keep_s: float) -> float | None:
-    """Cut a job's timeout to what is left; None: too little is left to start it."""
+def job_timeout(
+    wanted_s: float, budget: Budget, spent: Spent, keep_s: float, keep_job_s: float = 0.0
+) -> float | None:
+    """Cut a job's timeout to what is left; None: too little is left to start it.
+
+    Args:
+        wanted_s: with time to spare.
+        budget: the limits.
+        spent: what is used.
+        keep_s: of the wall clock, for later phases.
+        keep_job_s: of the job seconds, likewise.
+    """
     allowed = wanted_s
     if budget.wall_s is not None:
         allowed = min(allowed, budget.wall_s - spent.wall_s - keep_s)
     if budget.gpu_s is not None:
-        allowed = min(allowed, budget.gpu_s - spent.job_s)
+        allowed = min(allowed, budget.gpu_s - spent.job_s - keep_job_s)
     return allowed if allowed >= LEAST_JOB_S else None
 
 

@@ -20,11 +20,15 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.errors import AgentError
+from agents.request import Request, is_request
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
 from graph.cli_digest import digest
+from graph.cli_lessons import lessons
+from graph.cli_steer import cancel, hint, pause, pin, veto
 from graph.durable import DISK_FULL
 from graph.errors import (
+    ControlRefused,
     EvaluationError,
     GraphError,
     KernelNotFound,
@@ -76,7 +80,10 @@ RunName = Annotated[
 
 @app.command()
 def run(
-    target: Annotated[str, typer.Argument(help="A name in configs/targets/, or a YAML file.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="A name in configs/targets/, a YAML file, or a request in a sentence."),
+    ],
     rounds: Annotated[int | None, typer.Option(help="Rounds at most.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall clock at most: 300s, 5m, 2h.")] = None,
     device: Device = "auto",
@@ -93,6 +100,7 @@ def run(
 ) -> None:
     """Optimise a target until its goal, its budget or its plateau; ship what was proved."""
     from graph.launch import start  # noqa: PLC0415 - langgraph takes a second to import
+    from graph.requested import request_of  # noqa: PLC0415 - with the rest of the command
 
     overrides: dict[str, dict[str, JsonValue]] = {"budget": {}, "scope": {}}
     if rounds is not None:
@@ -102,8 +110,9 @@ def run(
     if lanes is not None:
         overrides["scope"]["lanes"] = lanes
     settings = _settings(config, assign, team=team, seed=seed, pool=pool)
-    chosen = _target(target, device, settings, overrides)
-    result, files = asyncio.run(start(settings, chosen, _console(as_json), run_dir))
+    request = request_of(target) if is_request(target) else None
+    chosen = _target(target, device, settings, overrides, request)
+    result, files = asyncio.run(start(settings, chosen, _console(as_json), run_dir, request))
     _end(result, files, as_json=as_json)
 
 
@@ -187,7 +196,9 @@ def targets(as_json: Json = False) -> None:
 
 @app.command()
 def evaluate(
-    target: Annotated[str, typer.Argument(help="A name in configs/targets/, or a YAML file.")],
+    target: Annotated[
+        str, typer.Argument(help="As for `run`: a name, a YAML file or a request in a sentence.")
+    ],
     candidate: Annotated[
         str, typer.Argument(help="A source file, a directory, RUN:a0007, or a0007 of the latest.")
     ],
@@ -211,9 +222,11 @@ def evaluate(
     from graph.candidates import is_candidate_name, read_candidate  # noqa: PLC0415 - with the rest of the command
     from graph.evaluate import Trial, contender_of  # noqa: PLC0415 - same
     from graph.launch import judge, timing_for  # noqa: PLC0415 - same
+    from graph.requested import request_of  # noqa: PLC0415 - same
 
     settings = _settings(config, assign)
-    chosen = _target(target, device, settings, {})
+    request = request_of(target) if is_request(target) else None
+    chosen = _target(target, device, settings, {}, request)
 
     def read(name: str) -> Candidate:
         return read_candidate(name, chosen.problem, settings.run.directory, language)
@@ -261,7 +274,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-app.command()(digest)
+for command in (lessons, digest, pause, hint, veto, pin, cancel):
+    app.command()(command)
 
 
 def main() -> None:
@@ -271,6 +285,7 @@ def main() -> None:
     try:
         app()
     except (
+        ControlRefused,
         TargetError,
         SettingsError,
         EvaluationError,
@@ -318,16 +333,28 @@ def _settings(
 
 
 def _target(
-    name: str, device: str, settings: Settings, overrides: dict[str, dict[str, JsonValue]]
+    name: str,
+    device: str,
+    settings: Settings,
+    overrides: dict[str, dict[str, JsonValue]],
+    request: Request | None = None,
 ) -> Target:
-    from graph.devices import choose  # noqa: PLC0415 - with the commands that need one
+    from graph.devices import AUTO, choose  # noqa: PLC0415 - with the commands that need one
+    from graph.requested import amended  # noqa: PLC0415 - same
     from graph.targets import load_target  # noqa: PLC0415 - same
 
     merged: dict[str, JsonValue] = dict(settings.target)
     for section, changes in overrides.items():
         before = merged.get(section)
         merged[section] = {**(before if isinstance(before, dict) else {}), **changes}
-    return load_target(name, asyncio.run(choose(device, name, settings.pool)), merged)
+    if request is not None:
+        name = request.target
+        device = request.device if device == AUTO and request.device else device
+    kind = asyncio.run(choose(device, name, settings.pool))
+    if request is None:
+        return load_target(name, kind, merged)
+    asked = request
+    return load_target(name, kind, merged, lambda document: amended(document, asked, kind))
 
 
 def _find(settings: Settings, name: str) -> RunFiles:

@@ -120,6 +120,7 @@ def print_result(
     lines = (
         ("exit", f"{result.exit_reason.value}: {result.message}"),
         ("effort", _effort(result)),
+        ("to the best", _to_best(result)),
         ("run directory", run_dir),
         ("report", result.report),
         ("repository", result.repository),
@@ -166,5 +167,21 @@ _STYLES = {Verdict.FASTER: "green", Verdict.SLOWER: "red", Verdict.REJECTED: "re
 def _effort(result: RunResult) -> str:
     return (
         f"{result.rounds} rounds, {result.attempts} attempts, {clock(result.wall_s)} wall clock, "
-        f"{result.job_s:.0f} s of check, bench and profile jobs"
+        f"{result.job_s:.0f} s of check, bench and profile jobs{_paid(result.usd, result.tokens)}"
     )
+
+
+def _to_best(result: RunResult) -> str:
+    """Return what was spent until the best attempt was decided."""
+    effort = result.to_best
+    if effort is None:
+        return ""
+    return (
+        f"round {effort.rounds}, {clock(effort.wall_s)} wall clock, {effort.job_s:.0f} s of check, "
+        f"bench and profile jobs{_paid(effort.usd, effort.tokens)}"
+    )
+
+
+def _paid(usd: float, tokens: int) -> str:
+    """Return what models cost; nothing where none was asked."""
+    return f", ${usd:.2f} for {tokens} tokens" if tokens or usd else ""

@@ -9,11 +9,14 @@ GraphError
 │   ├── RunTooNew          written by a later version
 │   └── RunLocked          another process holds the run
 ├── ShipFailed         the standalone repository cannot be written
+├── ControlRefused     what a user said to a run cannot be of it
 ├── EvaluationError    what `evaluate` was given cannot be evaluated
 ├── KernelNotFound     a profiler report has no such kernel
 ├── DigestUnwritten    the page of a digest cannot be written
 ├── RunStopped         the user cancelled; what was under way is abandoned and can be resumed
+│   └── RunPaused          nobody can go on before something outside is put right; says what
 ├── OutOfTime          a role did not answer within what the budget leaves it
+│   └── OutOfBudget        the tokens or the money of the budget are used up
 └── LoopError          the state machine stopped where it must not (our fault)
 """
 
@@ -54,6 +57,10 @@ class ShipFailed(GraphError):
     """The standalone repository cannot be written; the message says what is missing."""
 
 
+class ControlRefused(GraphError):
+    """What a user said to a run cannot be of it; the message says why."""
+
+
 class EvaluationError(GraphError):
     """A candidate given on the command line cannot be read."""
 
@@ -70,8 +77,23 @@ class RunStopped(GraphError):
     """The user cancelled the run."""
 
 
+class RunPaused(RunStopped):
+    """The run waits for something outside to be put right; the message says what."""
+
+
 class OutOfTime(GraphError):
     """A role did not answer within what the budget leaves it."""
+
+    budget: str = "budget_wall"
+    """Value of the ExitReason that says which."""
+
+
+class OutOfBudget(OutOfTime):
+    """Nobody may be asked any more: the tokens or the money are used up."""
+
+    def __init__(self, budget: str) -> None:
+        super().__init__(f"nobody is asked any more: {budget} is used up")
+        self.budget = budget
 
 
 class LoopError(GraphError):

@@ -1,23 +1,18 @@
-"""What happened in a run, one JSON line each: `events.jsonl`.
+"""What can happen in a run: one noun for each kind of line of `events.jsonl`.
 
-Append-only and keyed: a node that runs again after a kill says the same things again, and the log
-keeps each once. Whatever is shown of a run (console, status, report) is a fold over these lines.
+Whatever is shown of a run (console, status, report) is a fold over these.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from agents.diagnosis.prediction import Score
 from gpu_runner.jobs import Reason, Stage
 from gpu_runner.message import Message
-from gpu_runner.records import TimingPlan, Verdict
-from graph.durable import append_line, drop_torn_line, whole_lines
-from graph.errors import RunDamaged
-from graph.ledger import AttemptOutcome, ExitReason
+from gpu_runner.records import Decision, TimingPlan, Verdict
+from graph.control import Control
+from graph.ledger import Attempt, AttemptOutcome, ExitReason
 
 
 class Event(Message):
@@ -39,6 +34,12 @@ class Interval(Message):
     speedup: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, decision: Decision) -> "Interval":
+        """Return a decision's overall speed-up with its interval."""
+        overall = decision.overall
+        return cls(speedup=overall.speedup, low=overall.low, high=overall.high)
 
 
 class RunStarted(Event):
@@ -161,6 +162,48 @@ class Promoted(Event):
     """Contender to claim."""
 
 
+class Controlled(Event):
+    """What a user said to the run was picked up."""
+
+    kind: Literal["controlled"] = "controlled"
+    control: Control
+    effect: str
+    """What follows from it."""
+
+
+class IncumbentChanged(Event):
+    """A user's veto or pin made another attempt the incumbent, or left none."""
+
+    kind: Literal["incumbent_changed"] = "incumbent_changed"
+    attempt_id: str
+    """Empty: the baseline serves."""
+    version: str
+    intervals: dict[str, Interval]
+    """Contender to claim; empty where the attempt was never claimed."""
+    because: str
+
+    @classmethod
+    def of(cls, row: Attempt | None, *, key: str, because: str) -> "IncumbentChanged":
+        """Return the event for a row of the ledger; None: no attempt is left."""
+        claims = row.claims if row else ()
+        return cls(
+            key=key,
+            attempt_id=row.attempt_id if row else "",
+            version=row.version if row else "",
+            intervals={claim.against: Interval.of(claim) for claim in claims},
+            because=because,
+        )
+
+
+class LessonsRecalled(Event):
+    """What earlier runs learnt that bears on this one, read when it began."""
+
+    kind: Literal["lessons_recalled"] = "lessons_recalled"
+    lessons: tuple[str, ...]
+    """Ids, those that weigh most first."""
+    words: str
+
+
 class ProfileRead(Event):
     """A profile was digested."""
 
@@ -209,6 +252,16 @@ class BudgetRead(Event):
     job_s: float
 
 
+class BudgetWarned(Event):
+    """Four fifths of a budget are used."""
+
+    kind: Literal["budget_warned"] = "budget_warned"
+    budget: str
+    """Its key in the target: `usd`."""
+    used: float
+    limit: float
+
+
 class DecisionTaken(Event):
     """Something was decided that no measurement record says, with the reason."""
 
@@ -238,85 +291,16 @@ AnyEvent = Annotated[
     | Replied
     | AttemptDecided
     | Promoted
+    | Controlled
+    | LessonsRecalled
+    | IncumbentChanged
     | ProfileRead
     | PredictionScored
     | Reviewed
     | BudgetRead
+    | BudgetWarned
     | DecisionTaken
     | Exited,
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
-
-
-class EventLog:
-    """The one writer, and any number of readers, of a run's events.
-
-    Reading never changes the file. The first append cuts off a line that a killed writer left
-    unfinished.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open lazily: nothing is read or created before it is needed."""
-        self._path = path
-        self._keys: set[str] | None = None
-        self._seq = 0
-        self._listeners: list[Callable[[AnyEvent], None]] = []
-        self._elapsed: Callable[[], float] = lambda: 0.0
-
-    def measure_by(self, elapsed: Callable[[], float]) -> None:
-        """Stamp later events with this clock: seconds of the run so far."""
-        self._elapsed = elapsed
-
-    def listen(self, listener: Callable[[AnyEvent], None]) -> None:
-        """Call `listener` with every event appended from now on."""
-        self._listeners.append(listener)
-
-    def append(self, event: AnyEvent) -> bool:
-        """Write an event unless its key is already in the log; return whether it was written."""
-        keys = self._open()
-        if event.key in keys:
-            return False
-        stamped = event.model_copy(
-            update={
-                "seq": self._seq + 1,
-                "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "elapsed_s": round(self._elapsed(), 3),
-            }
-        )
-        append_line(self._path, stamped.model_dump_json().encode())
-        self._seq += 1
-        keys.add(event.key)
-        for listener in self._listeners:
-            listener(stamped)
-        return True
-
-    def read(self, after: int = 0) -> Iterator[AnyEvent]:
-        """Yield the events whose `seq` is above `after`, oldest first; a follower calls again.
-
-        Raises:
-            RunDamaged: a complete line is not an event; names the line.
-        """
-        for number, line in enumerate(whole_lines(self._path), start=1):
-            if number <= after:
-                continue
-            try:
-                yield EVENT.validate_json(line)
-            except ValidationError as error:
-                raise RunDamaged(
-                    f"{self._path} line {number} is not an event of this version: "
-                    f"{error.errors()[0]['msg']}; move the run directory away or delete the line"
-                ) from error
-
-    def find(self, key: str) -> AnyEvent | None:
-        """Return the event of a key."""
-        return next((event for event in self.read() if event.key == key), None)
-
-    def _open(self) -> set[str]:
-        if self._keys is None:
-            drop_torn_line(self._path)
-            self._keys = set()
-            for event in self.read():
-                self._keys.add(event.key)
-                self._seq = event.seq
-        return self._keys

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from agents.request import Request
 from gpu_runner.records import TimingPlan
 from graph.archive import POOL
 from graph.console import RunConsole
@@ -27,7 +28,11 @@ _LEAST_CLAIM = 5
 
 
 async def start(
-    settings: Settings, target: Target, console: Console, run_dir: Path | None = None
+    settings: Settings,
+    target: Target,
+    console: Console,
+    run_dir: Path | None = None,
+    request: Request | None = None,
 ) -> tuple[RunResult, RunFiles]:
     """Make a run directory and run the loop in it.
 
@@ -44,7 +49,7 @@ async def start(
     shown = RunConsole(console, heartbeat_s=settings.run.heartbeat_s)
     try:
         async with open_pool(settings.pool, files.root / POOL) as pool:
-            await begin(files, target, name, pool, seed=settings.run.seed)
+            await begin(files, target, name, pool, seed=settings.run.seed, request=request)
             async with shown.showing():
                 return await drive(files, settings, team, pool, (shown,)), files
     finally:

@@ -15,6 +15,9 @@ from gpu_runner.message import Digest, Message, Name
 from gpu_runner.records import Decision, Environment
 from graph.target import Target
 
+INCUMBENT = "incumbent"
+"""Contender name of the incumbent in records."""
+
 
 class ExitReason(StrEnum):
     """How a run ended."""
@@ -29,6 +32,7 @@ class ExitReason(StrEnum):
     PLATEAU = "plateau"
     STALLED = "stalled"
     CANCELLED = "cancelled"
+    PAUSED = "paused"
     WAITING = "waiting"
     """Every job at hand waits to be carried to another machine; results have to be imported."""
     INFEASIBLE = "infeasible"
@@ -46,6 +50,7 @@ EXIT_CODES: dict[ExitReason, int] = {
     ExitReason.PLATEAU: 6,
     ExitReason.STALLED: 7,
     ExitReason.WAITING: 8,
+    ExitReason.PAUSED: 9,
     ExitReason.BUDGET_ROUNDS: 10,
     ExitReason.BUDGET_WALL: 11,
     ExitReason.BUDGET_TOKENS: 12,
@@ -53,6 +58,11 @@ EXIT_CODES: dict[ExitReason, int] = {
     ExitReason.BUDGET_GPU: 14,
 }
 """Process exit codes; 2 is the command line's own for bad usage."""
+
+OPEN_ENDINGS = frozenset(
+    {ExitReason.CANCELLED, ExitReason.PAUSED, ExitReason.WAITING, ExitReason.ERROR}
+)
+"""Endings that a run can be driven on from."""
 
 
 class AttemptOutcome(StrEnum):
@@ -147,6 +157,21 @@ class RunManifest(Message):
     team: str
     target: Target
     environment: Environment
+    request: str = ""
+    """What the user wrote, where it was a sentence."""
+    assumptions: tuple[str, ...] = ()
+    """What the sentence left open, and what it was taken to be."""
+
+
+class Effort(Message):
+    """What was spent up to a moment of a run."""
+
+    rounds: int
+    wall_s: float
+    job_s: float
+    """Check, bench and profile jobs."""
+    tokens: int = 0
+    usd: float = 0.0
 
 
 class RunResult(Message):
@@ -159,6 +184,10 @@ class RunResult(Message):
     attempts: int
     wall_s: float
     job_s: float
+    tokens: int = 0
+    usd: float = 0.0
+    to_best: Effort | None = None
+    """Until the best attempt was decided; None where there is none."""
     best_attempt: str | None = None
     best: tuple[Decision, ...] = ()
     """Claims of the final kernel against every baseline, made after it was selected."""

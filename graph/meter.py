@@ -5,13 +5,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from graph.budget import Pace, Spent
-from graph.events import AnyEvent, JobFinished, Replied, StageEnded
+from graph.budget import Dearest, Pace, Spent
+from graph.events import AnyEvent, BudgetRead, JobFinished, Replied, StageEnded
 
 _RECENT = 4
 """Benches that the pace is read from: a machine's load changes."""
-_COUNTED = {"check", "bench", "profile"}
+COUNTED = frozenset({"check", "bench", "profile"})
 """Jobs whose seconds the budget's `gpu_s` limits."""
+JOB = "job"
+"""Stands for them where the dearest is asked for."""
 
 
 class Meter:
@@ -29,6 +31,9 @@ class Meter:
         self._usd = 0.0
         self._sides: deque[float] = deque(maxlen=_RECENT)
         self._rounds: dict[int, float] = {}
+        self._prices: list[tuple[float, float]] = []
+        self._priced = (0.0, 0.0)
+        self._dearest: dict[str, Dearest] = {}
         for event in past:
             self.add(event)
             self._before_s = max(self._before_s, event.elapsed_s)
@@ -40,13 +45,18 @@ class Meter:
     def add(self, event: AnyEvent) -> None:
         """Count an event."""
         if isinstance(event, JobFinished):
-            if event.job in _COUNTED:
+            if event.job in COUNTED:
                 self._job_s += event.seconds
+                self._note(JOB, Dearest(job_s=event.seconds))
             if event.sittings and event.sides:
                 self._sides.append(event.seconds / (event.sittings * event.sides))
         elif isinstance(event, Replied):
             self._tokens += event.tokens
             self._usd += event.usd
+            self._note(event.role, Dearest(tokens=event.tokens, usd=event.usd))
+        elif isinstance(event, BudgetRead):
+            before, self._priced = self._priced, (self._usd, self._job_s)
+            self._prices.append((self._usd - before[0], self._job_s - before[1]))
         elif isinstance(event, StageEnded) and event.round:
             self._rounds[event.round] = self._rounds.get(event.round, 0.0) + event.seconds
 
@@ -58,6 +68,24 @@ class Meter:
             job_s=self._job_s,
             tokens=self._tokens,
             usd=self._usd,
+        )
+
+    def dearest(self, name: str) -> Dearest:
+        """Return the most that one answer of a role, or one job (`JOB`), has cost so far."""
+        return self._dearest.get(name, Dearest())
+
+    def price(self) -> tuple[float, float]:
+        """Return what a round costs, the median of those that ended: USD, job seconds."""
+        usd = [usd for usd, _ in self._prices] or [0.0]
+        job_s = [job_s for _, job_s in self._prices] or [0.0]
+        return statistics.median(usd), statistics.median(job_s)
+
+    def _note(self, name: str, cost: Dearest) -> None:
+        before = self._dearest.get(name, Dearest())
+        self._dearest[name] = Dearest(
+            tokens=max(before.tokens, cost.tokens),
+            usd=max(before.usd, cost.usd),
+            job_s=max(before.job_s, cost.job_s),
         )
 
     def pace(self, ended_rounds: int) -> Pace:

@@ -6,15 +6,20 @@ Whatever shows a run (console, `status`) folds events into a `Progress` and prin
 from dataclasses import dataclass, field
 
 from agents.diagnosis.prediction import Score, tally
+from graph.control import Control
 from graph.events import (
     AnyEvent,
     AttemptDecided,
     BudgetRead,
+    BudgetWarned,
+    Controlled,
     DecisionTaken,
     Exited,
+    IncumbentChanged,
     Interval,
     JobFinished,
     JobSubmitted,
+    LessonsRecalled,
     PredictionScored,
     ProfileRead,
     Promoted,
@@ -35,6 +40,9 @@ _TOLD = {
     "repair",
     "claim",
     "plan",
+    "pin",
+    "lesson",
+    "request",
 }
 """Subjects of decisions that a user is told of."""
 
@@ -61,11 +69,13 @@ class Progress:
     """Running jobs: id to `bench of a0003`."""
     scores: list[Score] = field(default_factory=list)
     """What became of the digests' predictions."""
+    controls: list[Control] = field(default_factory=list)
+    """What users said, oldest first."""
     rounds_left: int | None = None
     exit_reason: str = ""
     message: str = ""
 
-    def add(self, event: AnyEvent) -> None:
+    def add(self, event: AnyEvent) -> None:  # noqa: C901 - one case a kind of event
         """Fold one event."""
         self.elapsed_s = max(self.elapsed_s, event.elapsed_s)
         match event:
@@ -88,6 +98,11 @@ class Progress:
                 self.promoted += 1
                 self.version = event.version
                 self.best = {k: v for k, v in event.intervals.items() if k != "incumbent"}
+            case IncumbentChanged():
+                self.version = event.version
+                self.best = {k: v for k, v in event.intervals.items() if k != "incumbent"}
+            case Controlled():
+                self.controls.append(event.control)
             case PredictionScored():
                 self.scores.append(event.score)
             case BudgetRead():
@@ -102,7 +117,14 @@ class Progress:
         """Return the incumbent's speed-up over the first baseline, with its interval."""
         for against, interval in self.best.items():
             return f"best {self.version} {interval_words(interval)} vs {against}"
+        if self.version:
+            return f"best {self.version}, pinned and not claimed"
         return "nothing promoted yet"
+
+    def control_words(self, waiting: tuple[Control, ...] = ()) -> str:
+        """Return what users said; `waiting` was not picked up yet."""
+        said = [one.words() for one in self.controls]
+        return "; ".join((*said, *(f"{one.words()} (waiting)" for one in waiting)))
 
     def prediction_words(self) -> str:
         """Return how many predictions came true, and of which rules."""
@@ -124,7 +146,7 @@ class Progress:
         return f"{' and '.join(words)} left" if words else ""
 
 
-def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kind of event
+def describe(event: AnyEvent) -> str | None:  # noqa: C901, PLR0911, PLR0912 - a case each
     """Return the line a user reads of an event; None: it is not worth one."""
     match event:
         case RunStarted():
@@ -144,6 +166,13 @@ def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kin
                 for name, interval in event.intervals.items()
             )
             return f"{event.version} ({event.attempt_id}) PROMOTED: {claims}"
+        case LessonsRecalled():
+            return f"{len(event.lessons)} lessons of earlier runs: {event.words}"
+        case Controlled():
+            return f"{event.control.words()} ({event.effect})"
+        case IncumbentChanged():
+            now = f"{event.version} ({event.attempt_id})" if event.attempt_id else "the baseline"
+            return f"{now} is the incumbent now: {event.because}"
         case PredictionScored():
             return _score_words(event)
         case ProfileRead():
@@ -153,6 +182,8 @@ def describe(event: AnyEvent) -> str | None:  # noqa: PLR0911 - one return a kin
             verdict = event.verdict or "no review"
             met = f"{event.met} of {event.criteria} criteria met"
             return f"round {event.round} reviewed: {verdict}, {met}, next {event.route}{blocked}"
+        case BudgetWarned():
+            return f"budget: {event.used:g} of {event.limit:g} {event.budget} are used"
         case DecisionTaken() if event.subject in _TOLD:
             return f"{event.subject}: {event.choice} ({event.reason})"
         case Exited():

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gpu_runner.jobs import Built
-from graph.ledger import RunManifest, RunResult, Tuning
+from graph.durable import write_bytes
+from graph.ledger import Attempt, RunManifest, RunResult, Tuning
 from graph.lock import holder
 from graph.report import render
 from graph.repository import ship
+from graph.retrospective import markdown, retrospective
 from graph.run_files import RunFiles
 
+RETROSPECTIVE = "retrospective.md"
 _NOTHING = Tuning(
     points=(),
     regimes=(),
@@ -37,8 +40,20 @@ def publish(
     if result.best_attempt and tuning is not None:
         shipped = ship(files, manifest, attempts, tuning, result, built)
         result = result.model_copy(update={"repository": str(shipped)})
+    look_back(files, manifest, attempts, result)
     path = render(files, manifest, attempts, tuning or _NOTHING, result)
     return result.model_copy(update={"report": str(path)})
+
+
+def look_back(
+    files: RunFiles,
+    manifest: RunManifest,
+    attempts: tuple[Attempt, ...],
+    result: RunResult,
+) -> None:
+    """Write what the run's effort bought."""
+    found = retrospective(manifest.target, attempts, files.events.read(), result)
+    write_bytes(files.root / RETROSPECTIVE, markdown(found).encode())
 
 
 def report(files: RunFiles) -> Path:

@@ -4,11 +4,14 @@ Numbers and reasons are put into the state by nodes; here they only choose. Each
 literal (or the `Send`s of a fan-out), so the drawn graph is complete.
 """
 
+import re
 from itertools import count
 from typing import Literal
 
 from gpu_runner.records import Verdict
 from graph.state import Lane, Order, RunState
+
+ATTEMPT_NAME = re.compile(r"a[0-9]{4}")
 
 
 def attempt_name(number: int) -> str:

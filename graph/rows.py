@@ -151,5 +151,4 @@ def _decided(row: Attempt) -> AttemptDecided:
 
 def interval(decision: Decision) -> Interval:
     """Return a decision's overall speed-up with its interval."""
-    overall = decision.overall
-    return Interval(speedup=overall.speedup, low=overall.low, high=overall.high)
+    return Interval.of(decision)

@@ -33,10 +33,18 @@ class RoundFacts(Message):
     goal_met: bool
     verdict: str = ""
     """Of the review; empty where there was none."""
+    measured: int | None = None
+    """Candidates of the round that have a time; None: not known."""
+    fastest: float = 0.0
+    """The largest speed-up of the round's feedback; 0: none."""
     wish: str = ""
     """The route the review asks for."""
     budget: ExitReason | None = None
     """Why no further round may begin."""
+    hopeless: str = ""
+    """Why the attempts promise too little, before there are enough of them for a plateau."""
+    overpriced: str = ""
+    """Why the next round is not worth its price."""
 
 
 class Taken(Message):
@@ -86,9 +94,9 @@ def rule(state: RunState, facts: RoundFacts, limits: Budget, goal: Goal) -> Ruli
     if counted.stalled == limits.stalled_reviews - 1:
         reason = f"{counted.stalled} rounds in a row made no headway"
         return _go(counted, "plan", Taken(subject="replan", choice="plan", reason=reason))
-    if counted.idle_attempts >= limits.plateau_attempts:
-        reason = f"{counted.idle_attempts} attempts without a promotion"
-        pivot = Taken(subject="plateau", choice="pivot", reason=reason)
+    plateau = _plateau(counted, facts, limits)
+    if plateau:
+        pivot = Taken(subject="plateau", choice="pivot", reason=plateau)
         changed = counted.model_copy(update={"idle_attempts": 0, "pivots": 1})
         return _go(changed, "research", pivot)
     return _granted(counted, facts.wish)
@@ -130,7 +138,23 @@ def _count(state: RunState, facts: RoundFacts) -> Ruling:
         pivots=state["pivots"],
         stalled=state["stalled"] + 1 if is_stalled else 0,
         claim_tries=state["claim_tries"],
+        decisions=_flags(facts),
     )
+
+
+def _flags(facts: RoundFacts) -> tuple[Taken, ...]:
+    """Return where the review's verdict contradicts what the round measured; it changes nothing."""
+    if facts.measured is None:
+        return ()
+    said = f"the review says {facts.verdict}"
+    told = {
+        "ADVANCED": "nothing was measured" if not facts.measured else "",
+        "STALLED": f"{facts.measured} candidates were measured" if facts.measured else "",
+        "REGRESSED": f"feedback says {facts.fastest:.2f}x" if facts.fastest >= 1 else "",
+    }.get(facts.verdict, "")
+    if not told:
+        return ()
+    return (Taken(subject="review", choice="flagged", reason=f"{said}, yet {told}"),)
 
 
 def _end(facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal) -> Ruling | None:
@@ -146,10 +170,19 @@ def _end(facts: RoundFacts, counted: Ruling, limits: Budget, goal: Goal) -> Ruli
         return _stop(
             counted, ExitReason.STALLED, f"{counted.stalled} rounds in a row made no headway"
         )
-    if counted.idle_attempts >= limits.plateau_attempts and counted.pivots:
-        message = f"{counted.idle_attempts} attempts without a promotion after the pivot"
+    plateau = _plateau(counted, facts, limits)
+    message = f"{plateau} after the pivot" if plateau and counted.pivots else facts.overpriced
+    if message:
         return _stop_at_plateau(counted, facts, goal, ExitReason.PLATEAU, message)
     return None
+
+
+def _plateau(counted: Ruling, facts: RoundFacts, limits: Budget) -> str:
+    """Return why a plateau is reached: by the number of attempts, or by what they promise."""
+    made = f"{counted.idle_attempts} attempts without a promotion"
+    if counted.idle_attempts >= limits.plateau_attempts:
+        return made
+    return f"{made}: {facts.hopeless}" if facts.hopeless else ""
 
 
 def _completion(facts: RoundFacts, goal: Goal) -> ExitReason | None:

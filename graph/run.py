@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +16,10 @@ from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
 from agents.errors import AgentError
+from agents.lessons import recalled
+from agents.request import Request
 from agents.roles import Team
+from gpu_runner.candidate import Language
 from gpu_runner.client import JobPool
 from gpu_runner.errors import ArchiveError, PoolError, ResultsAwaited
 from graph.archive import with_machine
@@ -25,17 +29,21 @@ from graph.checkpoints import open_saver
 from graph.desk import Desk
 from graph.devices import refuse_mismatch
 from graph.durable import DISK_FULL
-from graph.errors import GraphError, LoopError, RunStopped
-from graph.events import AnyEvent, Exited, RunStarted
-from graph.ledger import AttemptOutcome, ExitReason, RunManifest, RunResult
+from graph.ending import broken_off
+from graph.errors import GraphError, LoopError, RunPaused, RunStopped
+from graph.events import AnyEvent, Exited, LessonsRecalled, RunStarted
+from graph.learning import lessons_of, scope_of
+from graph.ledger import OPEN_ENDINGS, ExitReason, RunManifest, RunResult
 from graph.library import Library, store_of
 from graph.lock import locked
+from graph.memory import read_lessons, store_path, teach
 from graph.meter import Meter
 from graph.run_files import RunFiles
 from graph.runs import run_id_of
 from graph.services import Services
 from graph.settings import Settings
 from graph.state import GRAPH_VERSION, RunState, first_state
+from graph.steering import Steering, watched
 from graph.target import Target
 from graph.wiring import program_version
 
@@ -45,7 +53,13 @@ Listener = Callable[[AnyEvent], None]
 
 
 async def begin(
-    files: RunFiles, target: Target, team: str, pool: JobPool, *, seed: int
+    files: RunFiles,
+    target: Target,
+    team: str,
+    pool: JobPool,
+    *,
+    seed: int,
+    request: Request | None = None,
 ) -> RunManifest:
     """Write the manifest of a new run; `team` is how it was chosen, so that it can be again.
 
@@ -63,6 +77,8 @@ async def begin(
         team=team,
         target=target,
         environment=environment,
+        request=request.text if request else "",
+        assumptions=request.assumptions if request else (),
     )
     files.write_manifest(manifest)
     return manifest
@@ -95,13 +111,9 @@ async def drive(
 def finished(files: RunFiles) -> RunResult | None:
     """Return the result of a run that came to its end; None where it can be driven on."""
     result = files.result()
-    if result is None or result.exit_reason in _OPEN:
+    if result is None or result.exit_reason in OPEN_ENDINGS:
         return None
     return result
-
-
-_OPEN = {ExitReason.CANCELLED, ExitReason.WAITING, ExitReason.ERROR}
-"""Endings that a run can be driven on from."""
 
 
 async def _drive(
@@ -134,6 +146,7 @@ async def _drive(
     )
     stop = asyncio.Event()
     control = RunControl()
+    steering = Steering(files)
     services = Services(
         manifest=manifest,
         files=files,
@@ -145,14 +158,38 @@ async def _drive(
         loop=settings.loop,
         bench=settings.bench.on(target.hardware.device),
         library=Library(store=store_of(settings.knowledge.store)),
+        steering=steering,
     )
+    if manifest.request:
+        assumed = "; ".join(manifest.assumptions) or "nothing was left open"
+        services.decide("request", target.name, f"assumed: {assumed}", at="text")
+    memory = store_path(settings.memory.lessons, files.root)
+    _recall(services, memory)
     with _signals(stop, control):
-        result = await _ending(services, _loop(services, settings, control))
+        async with watched(steering, control, stop):
+            result = await _ending(services, _loop(services, settings, control))
     with _even_on_a_full_disk():
+        if memory is not None and result.exit_reason not in OPEN_ENDINGS:
+            rows = files.attempts()
+            teach(memory, lessons_of(manifest, rows, result.best_attempt, result.best))
         events.append(
             Exited(key=f"exit:{sessions}", exit_reason=result.exit_reason, message=result.message)
         )
     return result
+
+
+def _recall(services: Services, store: Path | None) -> None:
+    """Keep and log what earlier runs learnt that bears on this one; once, when it begins."""
+    if services.files.lessons() is not None or store is None:
+        return
+    manifest = services.manifest
+    languages = services.view(first_state()).languages
+    here = scope_of(manifest, (*languages, Language.CPP)[0])
+    found = recalled(read_lessons(store), here, languages, manifest.created_at)
+    words = "; ".join(lesson.words() for lesson in found) or f"nothing on {here.family} in {store}"
+    ids = tuple(lesson.lesson_id for lesson in found)
+    services.tell(LessonsRecalled(key="lessons_recalled", lessons=ids, words=words))
+    services.files.save_lessons(found)
 
 
 async def _loop(services: Services, settings: Settings, control: RunControl) -> RunResult:
@@ -210,8 +247,12 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
     """Await the loop; turn what broke it off into a result that says so."""
     try:
         return await loop
-    except (RunStopped, GraphDrained):
-        return _broken_off(services, ExitReason.CANCELLED, "cancelled by the user")
+    except (RunStopped, GraphDrained) as error:
+        is_forced = isinstance(error, RunPaused)
+        is_pause = is_forced or services.steering.asked == "pause"
+        reason = ExitReason.PAUSED if is_pause else ExitReason.CANCELLED
+        message = str(error) if is_forced else f"{reason.value} by the user"
+        return _broken_off(services, reason, message)
     except ResultsAwaited as error:
         export = f"kernelpilot-runner export {services.manifest.run_id}"
         message = f"{error} (`{export}`, execute, import)"
@@ -229,20 +270,7 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
 
 
 def _broken_off(services: Services, reason: ExitReason, message: str) -> RunResult:
-    logger.warning("run broken off run=%s reason=%s", services.manifest.run_id, reason.value)
-    attempts = services.files.attempts()
-    promoted = [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED]
-    spent = services.meter.spent(max((a.round for a in attempts), default=0))
-    result = RunResult(
-        run_id=services.manifest.run_id,
-        exit_reason=reason,
-        message=f"{message}; `kernelpilot resume {services.manifest.run_id}` goes on",
-        rounds=spent.rounds,
-        attempts=len(attempts),
-        wall_s=round(spent.wall_s, 3),
-        job_s=round(spent.job_s, 3),
-        best_attempt=promoted[-1].attempt_id if promoted else None,
-    )
+    result = broken_off(services.files, reason, message, services.meter)
     with _even_on_a_full_disk():
         services.files.save_result(result)
     return result

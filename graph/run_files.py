@@ -4,30 +4,37 @@
     events.jsonl      events                 records/<record_id>.json  BenchRecord
     attempts.jsonl    Attempt, append-only   replies/<kind>/<key>.json Plan, Research, Draft, ...
     tuning.json       Tuning                 facts/<attempt_id>.json   Facts
+    lessons.json      Lessons recalled       tracker.json, tracker.md  Tracker
+    contracts/r<round>.json  Contract
     result.json       RunResult, last        outcomes/<job_id>.json    how each job ended
+    controls/<id>.json  Control, written by whoever steers the run
 
 Ids are names of files: nothing is written twice under one id, so every write may be repeated.
 """
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from agents.contexts import Contract
+from agents.lessons import Lesson
 from agents.replies import AnyReply, Digest, Draft, Plan, Research, Review
 from gpu_runner.candidate import Candidate
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import OUTCOME, AnyOutcome, Benched
-from gpu_runner.message import canonical_json, digest_of
+from gpu_runner.message import Message, canonical_json, digest_of
 from gpu_runner.records import BenchRecord
+from graph.control import Control
 from graph.durable import append_line, drop_torn_line, whole_lines, write_bytes
 from graph.errors import RunDamaged, RunNotFound, RunTooNew
-from graph.events import EventLog
+from graph.event_log import EventLog
 from graph.ledger import Attempt, RunManifest, RunResult, Tuning
+from graph.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +51,17 @@ _FOLDERS: dict[type[BaseModel], str] = {
 }
 
 
+class Recollection(Message):
+    """What a run recalled when it began."""
+
+    lessons: tuple[Lesson, ...] = ()
+
+
 class RunFiles:
-    """Typed access to one run directory. One process writes (see `lock.py`), any may read."""
+    """Typed access to one run directory. One process writes (see `lock.py`), any may read.
+
+    Controls alone are written by others: a file for each, so that nobody waits for anybody.
+    """
 
     def __init__(self, root: Path) -> None:
         """Take the directory as it is; nothing is created before something is written."""
@@ -96,6 +112,49 @@ class RunFiles:
     def result(self) -> RunResult | None:
         """Return how the run ended; None while it has not."""
         return self._read_or_none(RunResult, "result.json")
+
+    def save_lessons(self, lessons: tuple[Lesson, ...]) -> None:
+        """Write what the run recalled when it began; once."""
+        self._write_once("lessons.json", Recollection(lessons=lessons))
+
+    def lessons(self) -> tuple[Lesson, ...] | None:
+        """Return what the run recalled; None where it was not asked yet."""
+        found = self._read_or_none(Recollection, "lessons.json")
+        return found.lessons if found else None
+
+    # -- what users say --------------------------------------------------------------------------
+
+    def save_control(self, control: Control) -> None:
+        """Write what a user said; any process may."""
+        self._write_once(f"controls/{control.control_id}.json", control)
+
+    def controls(self, without: Container[str] = ()) -> tuple[Control, ...]:
+        """Return what users said, oldest first, but for the ids in `without`."""
+        paths = sorted((self.root / "controls").glob("[!.]*.json"))
+        new = (path for path in paths if path.stem not in without)
+        return tuple(_parse(Control, path, path.read_bytes()) for path in new)
+
+    # -- contracts and the goal tracker ----------------------------------------------------------
+
+    def save_contract(self, contract: Contract) -> None:
+        """Write what a round is to do; the first one stays."""
+        self._write_once(f"contracts/r{contract.round:03}.json", contract)
+
+    def contract(self, number: int) -> Contract | None:
+        """Return what a round is to do; None before anybody asked."""
+        return self._read_or_none(Contract, f"contracts/r{number:03}.json")
+
+    def contracts(self) -> tuple[Contract, ...]:
+        """Return every contract, oldest first."""
+        return tuple(one for _, one in self._folder(Contract, "contracts"))
+
+    def save_tracker(self, tracker: Tracker) -> None:
+        """Write where the run stands."""
+        self._write("tracker.json", tracker)
+
+    def tracker(self) -> Tracker | None:
+        """Return where the run stands; None before the first review."""
+        return self._read_or_none(Tracker, "tracker.json")
 
     # -- the ledger ------------------------------------------------------------------------------
 

@@ -15,22 +15,22 @@ from gpu_runner.records import TimingPlan
 from graph import budget
 from graph.asking import Asking
 from graph.desk import Desk
-from graph.errors import RunDamaged
-from graph.events import AnyEvent, DecisionTaken, StageEnded, StageStarted
-from graph.ledger import Attempt, RunManifest
+from graph.errors import OutOfBudget, RunDamaged
+from graph.events import AnyEvent, BudgetWarned, DecisionTaken, StageEnded, StageStarted
+from graph.gate import Gate
+from graph.ledger import INCUMBENT, Attempt, RunManifest
 from graph.library import Library
-from graph.meter import Meter
+from graph.meter import COUNTED, JOB, Meter
 from graph.run_files import RunFiles
 from graph.settings import BenchPlans, JobSettings, LoopSettings
 from graph.state import RunState
+from graph.steering import Steering
 from graph.target import Target
-from graph.view import make_view
+from graph.view import Told, make_view
 
 ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
 Phase = Literal["loop", "map", "final"]
 """Later phases may use what earlier ones have to leave for them."""
-INCUMBENT = "incumbent"
-"""Contender name of the incumbent in records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,10 @@ class Services:
     bench: BenchPlans
     """Of the target's device."""
     library: Library = field(default_factory=Library)
+    steering: Steering
+    """What users said to the run."""
+    ask_gate: Gate = field(default_factory=Gate)
+    job_gate: Gate = field(default_factory=Gate)
 
     @property
     def target(self) -> Target:
@@ -83,7 +87,12 @@ class Services:
 
     def view(self, state: RunState) -> RunView:
         """Return what every role may see of the run."""
-        return make_view(self.manifest, self.files.attempts(), state)
+        told = Told(
+            hints=self.steering.hints,
+            vetoed=self.steering.vetoed,
+            lessons=self.files.lessons() or (),
+        )
+        return make_view(self.manifest, self.files.attempts(), state, told)
 
     # -- what the run may use --------------------------------------------------------------------
 
@@ -124,12 +133,14 @@ class Services:
 
     def time_left(self, state: RunState, wanted_s: float, phase: Phase = "loop") -> float | None:
         """Cut a timeout to what is left beside what later phases need; None: too little."""
-        keep_s = budget.closing(self.target.budget)
+        limits = self.target.budget
+        keep_s = budget.closing(limits)
         if phase == "loop":
             keep_s = self.reserve_s(state)
         elif phase == "map":
             keep_s += self.final_s(state)
-        return budget.job_timeout(wanted_s, self.target.budget, self.spent(state), keep_s)
+        keep_job_s = budget.job_reserve(limits, keep_s)
+        return budget.job_timeout(wanted_s, limits, self.spent(state), keep_s, keep_job_s)
 
     def timing(
         self,
@@ -160,11 +171,21 @@ class Services:
         self, job: AnyJob, state: RunState, attempt_id: str = "", phase: Phase = "loop"
     ) -> AnyOutcome:
         """Run a job within the budget; see `Desk.run`."""
-        return await self.desk.run(
-            job,
-            time_left=lambda wanted_s: self.time_left(state, wanted_s, phase),
-            attempt_id=attempt_id,
-        )
+        limits = self.target.budget
+
+        def fits(jobs: int) -> bool:
+            if limits.gpu_s is None or job.kind not in COUNTED:
+                return True
+            dearest = self.meter.dearest(JOB)
+            alone = limits.model_copy(update={"tokens": None, "usd": None})
+            return budget.overlap_fits(alone, self.spent(state), dearest, jobs)
+
+        async with self.job_gate.passing(fits):
+            return await self.desk.run(
+                job,
+                time_left=lambda wanted_s: self.time_left(state, wanted_s, phase),
+                attempt_id=attempt_id,
+            )
 
     async def ask(
         self,
@@ -174,19 +195,52 @@ class Services:
         state: RunState,
         attempt_id: str = "",
     ) -> ReplyT:
-        """Ask a role within the budget; see `Asking.ask`."""
-        limit = self.target.budget.wall_s
-        left_s = None
-        if limit is not None:
-            left_s = max(0.1, limit - self.meter.elapsed_s() - self.reserve_s(state))
-        return await self.asking.ask(
-            kind,
-            key,
-            question,
-            left_s=left_s,
-            round_number=state["round"],
-            attempt_id=attempt_id,
-        )
+        """Ask a role within the budget; see `Asking.ask`.
+
+        Raises:
+            OutOfBudget: tokens or money are used up, or what is left is kept for the review.
+        """
+        limits = self.target.budget
+        alone = limits.model_copy(update={"gpu_s": None})
+        keep = self.review_price() if kind is not Review else budget.Dearest()
+
+        def fits(calls: int) -> bool:
+            dearest = self.meter.dearest(kind.__name__.lower())
+            spent = self.spent(state)
+            kept = {"tokens": spent.tokens + keep.tokens, "usd": spent.usd + keep.usd}
+            return budget.overlap_fits(alone, spent.model_copy(update=kept), dearest, calls)
+
+        try:
+            async with self.ask_gate.passing(fits):
+                used_up = budget.unaffordable(limits, self.spent(state), keep)
+                if used_up is not None and self.files.reply(kind, key) is None:
+                    raise OutOfBudget(used_up.value)
+                left_s = None
+                if limits.wall_s is not None:
+                    left_s = limits.wall_s - self.meter.elapsed_s() - self.reserve_s(state)
+                    left_s = max(0.1, left_s)
+                return await self.asking.ask(
+                    kind,
+                    key,
+                    question,
+                    left_s=left_s,
+                    round_number=state["round"],
+                    attempt_id=attempt_id,
+                )
+        finally:
+            question.close()
+            self.warn(state)
+
+    def review_price(self) -> budget.Dearest:
+        """Return the most that a review has cost: a round without one promotes nothing."""
+        return self.meter.dearest("review")
+
+    def warn(self, state: RunState) -> None:
+        """Log, once for each, the budgets of which four fifths are used."""
+        found = budget.warnings(self.target.budget, self.spent(state))
+        for name, (used, limit) in found.items():
+            key = f"budget_warned:{name}"
+            self.tell(BudgetWarned(key=key, budget=name, used=round(used, 6), limit=limit))
 
     # -- what the run says -----------------------------------------------------------------------
 
@@ -224,7 +278,9 @@ class Services:
 
     @asynccontextmanager
     async def stage(self, name: str, state: RunState, at: object = "") -> AsyncIterator[None]:
-        """Log the beginning and the end of a node's work."""
+        """Log the beginning and the end of a node's work; hear what users said before it."""
+        self.steering.take()
+        self.warn(state)
         number = state["round"] - 1 if state["exit_reason"] else state["round"]
         key = f"{name}:{number}:{at}"
         self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=number))

@@ -88,10 +88,21 @@ class KnowledgeSettings(Message):
     """Its folder; empty: `library.store_of` says where else one may be."""
 
 
+class MemorySettings(Message):
+    """Where runs keep what they learn."""
+
+    lessons: str = ""
+    """A file; empty: `lessons.jsonl` beside the run directory; `none`: nothing is kept."""
+
+
 class LoopSettings(Message):
     """Bounds inside a round."""
 
     repairs: int = Field(ge=0)
+    review_tries: int = Field(default=3, ge=1)
+    """Of one review, where the reply is malformed."""
+    review_pause_s: float = Field(default=0.5, ge=0)
+    """Before the second try; doubles."""
     claim_expected_s: float = Field(gt=0)
     compile_expected_s: float = Field(ge=0)
     """On a GPU, where each baseline after the first compiles for every shape."""
@@ -134,6 +145,7 @@ class Settings(Message):
     jobs: JobSettings
     loop: LoopSettings
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    memory: MemorySettings = MemorySettings()
     bench: BenchSettings
     target: dict[str, JsonValue] = Field(default_factory=dict)
     """Overrides of the target's goal, scope, budget and hardware; `targets.py` checks them."""

@@ -8,6 +8,7 @@ from graph.lock import holder
 from graph.progress import Progress
 from graph.run_files import RunFiles
 from graph.runs import all_runs
+from graph.saying import waiting
 
 
 class RunStatus(Message):
@@ -28,6 +29,8 @@ class RunStatus(Message):
     best: str = ""
     predictions: str = ""
     """How often the digests' predictions came true, by rule."""
+    controls: str = ""
+    """What users said to it, and what of that was not picked up yet."""
     left: str = ""
     elapsed_s: float = 0.0
     exit_reason: str | None = None
@@ -43,6 +46,7 @@ def status_of(files: RunFiles) -> RunStatus:
         progress = Progress()
         for event in files.events.read():
             progress.add(event)
+        said = waiting(files)
         result = files.result()
     except RunError as error:
         return RunStatus(
@@ -64,6 +68,7 @@ def status_of(files: RunFiles) -> RunStatus:
         rejected=progress.rejected,
         best=progress.best_words(),
         predictions=progress.prediction_words(),
+        controls=progress.control_words(said),
         left=progress.left_words(),
         elapsed_s=progress.elapsed_s,
         exit_reason=ended,

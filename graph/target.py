@@ -55,6 +55,14 @@ class Budget(Message):
     """Seconds of check, bench and profile jobs together, whatever the device."""
     plateau_attempts: int = Field(default=12, ge=1)
     """Attempts without a promotion before a forced pivot, restart or stop."""
+    least_gain: float = Field(default=0.005, ge=0)
+    """What the next `plateau_attempts` attempts must promise, as a fraction; less is a plateau
+    before its number of attempts is reached. 0: only the number counts."""
+    usd_per_percent: float | None = Field(default=None, gt=0)
+    """What one percent of speed-up is worth: a round that costs more than it promises is not
+    begun. None: nobody said."""
+    device_usd_per_hour: float = Field(default=0.0, ge=0)
+    """Price of check, bench and profile jobs, beside what models cost."""
     stalled_reviews: int = Field(default=3, ge=2)
     """STALLED process verdicts in a row: one fewer replans, this many stop."""
 

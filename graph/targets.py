@@ -6,7 +6,7 @@ The schema is in `target_schema.py`.
 import ast
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,7 @@ def load_target(
     name_or_path: str,
     device: Device = "cpu",
     overrides: Mapping[str, JsonValue] | None = None,
+    amend: Callable[[dict[str, JsonValue]], dict[str, JsonValue]] = lambda document: document,
 ) -> Target:
     """Read a target for one kind of device.
 
@@ -72,6 +73,7 @@ def load_target(
         name_or_path: a name in `configs/targets/`, or a path to a YAML file.
         device: which of the file's `devices` is meant.
         overrides: `{"budget": {"rounds": 3}}`; goal, scope, budget and hardware only.
+        amend: changes the document before it is read, as a request in words asks.
 
     Raises:
         TargetError: names the file, the line, the key and the nearest key or name.
@@ -81,7 +83,7 @@ def load_target(
         document, text = read_document(path)
     except DocumentError as error:
         raise TargetError(f"target {error}") from error
-    return _Reader(path, text).read(document, device, overrides or {})
+    return _Reader(path, text).read(amend(document), device, overrides or {})
 
 
 def find_target(name_or_path: str) -> Path:

@@ -7,14 +7,32 @@ import difflib
 from collections.abc import Iterable
 
 from agents.contexts import PastAttempt, RunView
+from agents.lessons import Lesson
 from gpu_runner.candidate import Candidate, Language
+from gpu_runner.message import Message
 from gpu_runner.records import Environment
 from graph.devices import is_gpu
 from graph.ledger import Attempt, RunManifest
 from graph.state import RunState
 
 
-def make_view(manifest: RunManifest, attempts: tuple[Attempt, ...], state: RunState) -> RunView:
+class Told(Message):
+    """What the roles are told beside what this run measured."""
+
+    hints: tuple[str, ...] = ()
+    vetoed: tuple[str, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
+
+
+_NOTHING = Told()
+
+
+def make_view(
+    manifest: RunManifest,
+    attempts: tuple[Attempt, ...],
+    state: RunState,
+    told: Told = _NOTHING,
+) -> RunView:
     """Return the view that every role's context carries."""
     target = manifest.target
     return RunView(
@@ -33,6 +51,9 @@ def make_view(manifest: RunManifest, attempts: tuple[Attempt, ...], state: RunSt
         attempts=past_attempts(attempts, target.baselines[0].name),
         incumbent=state["incumbent"] or None,
         stalled_rounds=state["idle_rounds"],
+        hints=told.hints,
+        vetoed=told.vetoed,
+        lessons=told.lessons,
     )
 
 

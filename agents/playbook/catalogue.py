@@ -88,6 +88,15 @@ class Recipe(Message):
         for values in itertools.product(*(choice.values for choice in self.choices)):
             yield dict(zip(names, values, strict=True))
 
+    def read(self, words: Mapping[str, str]) -> dict[str, Value]:
+        """Return those of the words that are parameters of this recipe with a value it may take."""
+        return {
+            choice.name: value
+            for choice in self.choices
+            for value in choice.values
+            if words.get(choice.name, "").lower() == str(value).lower()
+        }
+
     def fits(self, parameters: Parameters) -> bool:
         """Say whether these are parameters of this recipe, each with a value it may take."""
         allowed = {choice.name: choice.values for choice in self.choices}

@@ -6,6 +6,7 @@ seed, the number of attempts and the lane, so one context always gives one propo
 
 import hashlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from agents.contexts import PastAttempt, RunView, WriteContext
+from agents.errors import NothingFits
 from agents.playbook.catalogue import Parameters, Recipe, Value, recipes_of, render
 from agents.playbook.families import Match
 from agents.replies import Edit, Movement
@@ -24,6 +26,7 @@ from gpu_runner.candidate import Candidate
 _ASKS = 24
 _EXPLORE_EVERY = 4
 _STARTUP_TRIALS = 6
+_LONGEST_HINT = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,11 @@ class Search:
         """Look at the attempts of `view` through the recipes of the family."""
         self.view = view
         self.match = match
-        self.recipes = recipes_of(match.family, (*view.isa, view.arch), view.languages)
+        known = recipes_of(match.family, (*view.isa, view.arch), view.languages)
+        self.recipes = allowed(known, view.vetoed)
+        self._won = tuple(lesson for lesson in view.lessons if lesson.finding == "fast")
+        lost = {lesson.recipe for lesson in view.lessons if lesson.finding != "fast"}
+        self._lost = lost - {lesson.recipe for lesson in self._won}
         self._tried = {attempt.candidate_digest for attempt in view.attempts}
 
     def recipe(self, name: str) -> Recipe | None:
@@ -104,6 +111,7 @@ class Search:
         """
         return (
             self._opening(lane)
+            or self._hinted()
             or (self._edited(edit) if edit and lane == 0 else None)
             or (self._unexplored() if self._should_explore(lane) else None)
             or self._sampled(lane)
@@ -112,12 +120,53 @@ class Search:
         )
 
     def _opening(self, lane: int) -> Proposal | None:
-        """First round: the portable recipe in lane 0, the best-known defaults in the others."""
-        if self.view.attempts or lane >= len(self.recipes):
+        """First round: what earlier runs found fast, else the portable recipe, then defaults.
+
+        What they found slow or saw refused is not opened with while there is anything else.
+        """
+        if self.view.attempts:
             return None
-        recipe = self.recipes[lane]
+        found = self._remembered()
+        if found:
+            return found
+        promising = [recipe for recipe in self.recipes if recipe.name not in self._lost]
+        recipes = promising or list(self.recipes)
+        if lane >= len(recipes):
+            return None
+        recipe = recipes[lane]
         reason = f"opening: {recipe.idea}"
         return self._proposal(recipe, recipe.defaults(), reason, recipe.expects)
+
+    def _remembered(self) -> Proposal | None:
+        """Return the kernel that weighs most among those that won before and is not tried yet."""
+        for lesson in self._won:
+            recipe = self.recipe(lesson.recipe)
+            if recipe is None:
+                continue
+            reason = f"recalled {lesson.lesson_id}: {lesson.words()[:_LONGEST_HINT]}"
+            factor = max(lesson.speedup or 1.0, 0.01)
+            expected = Movement(metric="speedup", direction="up", factor=factor)
+            found = self._proposal(recipe, lesson.parameters, reason, expected)
+            if found:
+                return found
+        return None
+
+    def _hinted(self) -> Proposal | None:
+        """Heed the user's hints, the latest first: names of recipes, and `parameter=value`."""
+        for hint in reversed(self.view.hints):
+            words = set(re.findall(r"\w+", hint))
+            named = [recipe for recipe in self.recipes if recipe.name in words]
+            for recipe in named or self.recipes:
+                wanted = recipe.read(dict(re.findall(r"(\w+)\s*=\s*([\w.]+)", hint)))
+                if not named and not wanted:
+                    continue
+                reason = f"the user's hint: {hint[:_LONGEST_HINT]}"
+                found = self._proposal(
+                    recipe, {**recipe.defaults(), **wanted}, reason, recipe.expects
+                )
+                if found:
+                    return found
+        return None
 
     def _edited(self, edit: Edit) -> Proposal | None:
         recipe = self.recipe(edit.recipe)
@@ -132,7 +181,7 @@ class Search:
 
     def _unexplored(self) -> Proposal | None:
         for recipe in self.recipes:
-            if not self.attempts_of(recipe):
+            if not self.attempts_of(recipe) and recipe.name not in self._lost:
                 reason = f"a recipe not tried yet: {recipe.idea}"
                 found = self._proposal(recipe, recipe.defaults(), reason, recipe.expects)
                 if found:
@@ -245,6 +294,25 @@ def proposal_for(context: WriteContext, match: Match) -> Proposal:
     if context.repair is not None:
         return search.repaired(context.repair)
     return search.propose(context.lane, edit)
+
+
+def allowed(recipes: tuple[Recipe, ...], vetoed: tuple[str, ...]) -> tuple[Recipe, ...]:
+    """Return the recipes that the user's vetoes leave.
+
+    Raises:
+        NothingFits: none is left.
+    """
+    left = tuple(
+        recipe
+        for recipe in recipes
+        if not {recipe.family, recipe.name, f"{recipe.family}/{recipe.name}"} & set(vetoed)
+    )
+    if recipes and not left:
+        raise NothingFits(
+            f"every recipe of family {recipes[0].family!r} is vetoed ({', '.join(vetoed)}); "
+            "configure a model provider with --team for another kind of kernel"
+        )
+    return left
 
 
 def _trial(recipe: Recipe, attempt: PastAttempt) -> FrozenTrial:

@@ -7,6 +7,7 @@ from gpu_runner.jobs import Bench, Benched
 from gpu_runner.records import Decision
 from graph.autotune import tune
 from graph.budget import MOST_VARIANTS
+from graph.control import veto_on_row
 from graph.ledger import Attempt, AttemptOutcome, MapPoint
 from graph.services import Services
 from graph.state import RunState, Update
@@ -16,10 +17,10 @@ async def autotune(state: RunState, runtime: Runtime[Services]) -> Update:
     """Measure the best promoted variants over W against the first baseline, then tune."""
     services = runtime.context
     async with services.stage("autotune", state):
-        attempts = services.files.attempts()
-        promoted = [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED]
+        incumbent = services.steering.settled(state["incumbent"])
+        allowed = _allowed(services, incumbent)
         baseline = services.target.baselines[0].name
-        variants = choose(promoted, state["incumbent"], baseline)
+        variants = choose(allowed, incumbent, baseline)
         points: list[MapPoint] = []
         for number, attempt in enumerate(variants):
             claimed = next((c for c in attempt.claims if c.against == baseline), None)
@@ -33,7 +34,18 @@ async def autotune(state: RunState, runtime: Runtime[Services]) -> Update:
         records = tuple(dict.fromkeys(point.record_id for point in points))
         choice = f"regimes: {len(tuning.regimes)}"
         services.decide("autotune", choice, tuning.reason, at="map", evidence=records)
-        return Update()
+        return Update(incumbent=incumbent) if incumbent != state["incumbent"] else Update()
+
+
+def _allowed(services: Services, incumbent: str) -> list[Attempt]:
+    """Return the promoted attempts that nobody vetoed, and the incumbent, which may be pinned."""
+    vetoed = services.steering.vetoed
+    return [
+        attempt
+        for attempt in services.files.attempts()
+        if attempt.attempt_id == incumbent
+        or (attempt.outcome is AttemptOutcome.PROMOTED and not veto_on_row(vetoed, attempt))
+    ]
 
 
 def choose(promoted: list[Attempt], incumbent: str, baseline: str) -> tuple[Attempt, ...]:

@@ -9,6 +9,7 @@ from langgraph.runtime import Runtime
 from gpu_runner.candidate import Contender
 from gpu_runner.jobs import Bench, Benched, Rejected
 from graph.ledger import AttemptOutcome
+from graph.nodes.common import veto_of
 from graph.routing import best_lane
 from graph.rows import draft_of, step_id, write_row
 from graph.services import Services
@@ -22,6 +23,9 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
     async with services.stage("claim", state):
         if lane is None:  # routing sends nothing here without one
             return Update(claimed="")
+        veto = veto_of(services, lane)
+        if veto:
+            return _unclaimed(services, lane, veto)
         rivals = _rivals(services, state)
         seconds = services.time_left(state, services.jobs.claim_s)
         needed_s = services.bench_s(state, services.bench.claim, len(rivals))

@@ -10,6 +10,7 @@ from gpu_runner.jobs import AnyOutcome, Bench, Benched, Build, Built
 from gpu_runner.records import Decision
 from graph import criteria, rules
 from graph.budget import COMPILED_SHARE
+from graph.economics import effort_to
 from graph.ledger import AttemptOutcome, ExitReason, RunResult
 from graph.progress import interval_words
 from graph.publish import publish
@@ -46,7 +47,8 @@ async def _device_code(services: Services, state: RunState) -> dict[str, Built]:
     """
     found: dict[str, Built] = {}
     for attempt in services.files.attempts() if state["incumbent"] else ():
-        if attempt.outcome is not AttemptOutcome.PROMOTED:
+        is_best = attempt.attempt_id == state["incumbent"]
+        if attempt.outcome is not AttemptOutcome.PROMOTED and not is_best:
             continue
         candidate = services.files.candidate(attempt.candidate_digest)
         if candidate.language not in DEVICE_LANGUAGES:
@@ -139,6 +141,9 @@ def _result(
         attempts=len(services.files.attempts()),
         wall_s=round(spent.wall_s, 3),
         job_s=round(spent.job_s, 3),
+        tokens=spent.tokens,
+        usd=round(spent.usd, 6),
+        to_best=effort_to(services.files.events.read(), state["incumbent"]),
         best_attempt=state["incumbent"] or None,
         best=best,
     )

@@ -9,6 +9,7 @@ from graph.errors import OutOfTime
 from graph.ledger import ExitReason
 from graph.services import Services
 from graph.state import RunState, Update
+from graph.tracker import KEPT, kept
 
 
 async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
@@ -29,11 +30,23 @@ async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
         except NothingFits as error:
             return _infeasible(str(error))
         except OutOfTime as error:
-            return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
+            return Update(exit_reason=ExitReason(error.budget).value, exit_message=str(error))
+        key, made = _kept(services, key, made)
         services.decide(
             "plan", made.language.value, f"{made.reason}; {made.language_reason}", at=key
         )
         return Update(plan=key)
+
+
+def _kept(services: Services, key: str, made: Plan) -> tuple[str, Plan]:
+    """Return a plan with the first one's criteria, under a key of its own where that changes it."""
+    first = next(iter(services.files.replies(Plan).values()))
+    plan, changes = kept(first, made)
+    if not changes:
+        return key, made
+    services.decide("criteria", "kept", "; ".join(changes), at=key)
+    services.files.save_reply(f"{key}{KEPT}", plan)
+    return f"{key}{KEPT}", plan
 
 
 def _infeasible(message: str) -> Update:

@@ -43,7 +43,7 @@ async def research(state: RunState, runtime: Runtime[Services]) -> Update:
         except NothingFits as error:
             return Update(exit_reason=ExitReason.INFEASIBLE.value, exit_message=str(error))
         except OutOfTime as error:
-            return Update(exit_reason=ExitReason.BUDGET_WALL.value, exit_message=str(error))
+            return Update(exit_reason=ExitReason(error.budget).value, exit_message=str(error))
         return Update(research=key, why_again="")
 
 

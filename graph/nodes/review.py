@@ -4,20 +4,21 @@ from dataclasses import dataclass
 
 from langgraph.runtime import Runtime
 
-from agents.contexts import ReviewContext
-from agents.errors import NothingFits
+from agents.contexts import Alignment, ReviewContext
 from agents.replies import CriterionStatus, Plan, Review
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import Decision
-from graph import budget, criteria, rules
-from graph.errors import OutOfTime
+from graph import budget, criteria, economics, rules
 from graph.events import BudgetRead, DecisionTaken, Promoted, Reviewed
-from graph.ledger import Attempt, AttemptOutcome
-from graph.nodes.common import plan_in_force
+from graph.ledger import INCUMBENT, Attempt, AttemptOutcome
+from graph.nodes.common import contract_of, plan_in_force, veto_of
+from graph.reviewing import reviewed
 from graph.routing import current
 from graph.rows import decisions_on, draft_of, interval, outcomes_of, write_row
-from graph.services import INCUMBENT, Services
+from graph.services import Services
 from graph.state import Lane, RunState, Update
+from graph.tracker import alignment, is_alignment
+from graph.tracking import save, track
 from graph.view import difference
 
 
@@ -38,12 +39,15 @@ async def review(state: RunState, runtime: Runtime[Services]) -> Update:
         judged = _judged(services, state)
         reply = await _ask(services, state, judged)
         objections = rules.blocking(reply)
-        promoted = _settle(services, judged, reply, objections)
-        incumbent = promoted.attempt_id if promoted else state["incumbent"]
+        veto = veto_of(services, judged.claimed) if judged.claimed else ""
+        promoted = _settle(services, judged, reply, objections, veto)
+        found = promoted.attempt_id if promoted else state["incumbent"]
+        incumbent = services.steering.settled(found)
         statuses = criteria.evaluate(judged.plan, ledger_of(services, incumbent))
         facts = _facts(services, state, judged, reply, promoted, incumbent, statuses)
         ruling = rules.rule(state, facts, services.target.budget, services.target.goal)
         _tell(services, state, reply, objections, statuses, ruling)
+        save(services.files, track(services.files, services.target, statuses, state["round"]))
         ended = state["round"]
         return Update(
             **rules.as_update(ruling),
@@ -121,13 +125,23 @@ async def _ask(services: Services, state: RunState, judged: _Round) -> Review | 
         diff=diff,
         decisions=(*judged.claims, *feedback),
         criteria=statuses,
+        contract=contract_of(services, state),
+        alignment=_alignment(services, state, statuses),
     )
-    key = f"r{state['round']:03}"
-    try:
-        return await services.ask(Review, key, services.team.review(context), state)
-    except (NothingFits, OutOfTime) as error:
-        services.decide("review", "none", str(error), at=key)
+    return await reviewed(services, state, context, is_claim=judged.is_promotable)
+
+
+def _alignment(
+    services: Services, state: RunState, statuses: tuple[CriterionStatus, ...]
+) -> Alignment | None:
+    """Return what a full-alignment review is to look at, and log it; None in other rounds."""
+    number = state["round"]
+    if not is_alignment(number):
         return None
+    found = alignment(number, track(services.files, services.target, statuses, number - 1))
+    said = "; ".join((*found.forgotten, *found.deferred, *found.repeated)) or "nothing lies"
+    services.decide("alignment", found.words(), said, at=f"r{number:03}")
+    return found
 
 
 def _measured(state: RunState) -> list[Lane]:
@@ -136,13 +150,17 @@ def _measured(state: RunState) -> list[Lane]:
 
 
 def _settle(
-    services: Services, judged: _Round, reply: Review | None, objections: tuple[str, ...]
+    services: Services,
+    judged: _Round,
+    reply: Review | None,
+    objections: tuple[str, ...],
+    veto: str,
 ) -> Attempt | None:
     """Write the claimed lane's row; return it where it was promoted."""
     lane = judged.claimed
     if lane is None:
         return None
-    if judged.is_promotable and reply is not None and not objections:
+    if judged.is_promotable and reply is not None and not objections and not veto:
         row = write_row(services, lane, AttemptOutcome.PROMOTED, claims=judged.claims)
         services.tell(
             Promoted(
@@ -155,6 +173,8 @@ def _settle(
         return row
     if not judged.is_promotable:
         message = "the claim does not say FASTER"
+    elif veto:
+        message = f"the claim says FASTER, but it falls under {veto}"
     elif reply is None:
         message = "the claim says FASTER, but there was no time for a review"
     else:
@@ -176,12 +196,21 @@ def _facts(
     ledger = ledger_of(services, incumbent, plateau=("decision:plateau",))
     spent = services.meter.spent(state["round"])
     reserve_s = services.reserve_s(state, state["promoted"] + (1 if promoted else 0))
+    made = [row for row in services.files.attempts() if row.outcome is not AttemptOutcome.UNSERVED]
+    attempts = sum(row.round == state["round"] for row in made)
+    idle = 0 if promoted else state["idle_attempts"] + attempts
+    limits = services.target.budget
+    outlook = economics.outlook(made[len(made) - idle :], limits)
+    usd, job_s = services.meter.price()
+    price = economics.Price(usd=usd, job_s=job_s)
+    keep = services.review_price().model_copy(
+        update={"job_s": budget.job_reserve(limits, reserve_s)}
+    )
     return rules.RoundFacts(
         promoted=promoted is not None,
-        attempts=sum(
-            row.round == state["round"] and row.outcome is not AttemptOutcome.UNSERVED
-            for row in services.files.attempts()
-        ),
+        attempts=attempts,
+        measured=sum(lane.status == "measured" for lane in lanes),
+        fastest=max((lane.speedup for lane in lanes), default=0.0),
         exhausted=lanes[0].message
         if lanes and all(lane.status == "exhausted" for lane in lanes)
         else "",
@@ -192,7 +221,9 @@ def _facts(
         goal_met=bool(criteria.goal_evidence(services.target, ledger.claims())),
         verdict=reply.verdict if reply else "",
         wish=reply.route if reply else "",
-        budget=budget.exhausted(services.target.budget, spent, reserve_s, services.useful_s(state)),
+        budget=budget.exhausted(limits, spent, reserve_s, services.useful_s(state), keep),
+        hopeless=economics.hopeless(outlook, idle, limits),
+        overpriced=economics.overpriced(outlook, price, services.target.scope.lanes, limits),
     )
 
 

@@ -6,8 +6,9 @@ from agents.contexts import WriteContext
 from agents.errors import MalformedReply, NothingFits
 from agents.novelty import fingerprint
 from agents.replies import Digest, Draft, Research, Review
+from graph.control import veto_on
 from graph.errors import OutOfTime
-from graph.nodes.common import plan_in_force
+from graph.nodes.common import contract_of, plan_in_force, tell_lessons
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -41,6 +42,7 @@ async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
         if fault:
             services.decide("repair", "write again", fault, at=lane.draft_key)
             return _lane(lane, "undrafted", fault)
+        tell_lessons(services, context.view, draft, lane)
         digest = services.files.save_candidate(draft.candidate)
         return _lane(lane.model_copy(update={"digest": digest}), "drafted", "")
 
@@ -70,6 +72,7 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         },
         lane=order.lane,
         lanes=services.target.scope.lanes,
+        contract=contract_of(services, state),
     )
 
 
@@ -86,6 +89,9 @@ def _fault(draft: Draft, context: WriteContext) -> str:
     if draft.candidate.language not in context.view.languages:
         usable = ", ".join(context.view.languages)
         return f"the draft is in {draft.candidate.language.value}; this run can use: {usable}"
+    veto = veto_on(context.view.vetoed, family=draft.family, recipe=draft.recipe)
+    if veto:
+        return f"the draft is of {veto}, which the user does not want; write another kind"
     digest = draft.candidate.digest
     for attempt in context.view.attempts:
         if attempt.candidate_digest == digest:

@@ -6,12 +6,21 @@ Reads only. Measurement records are read one at a time: a long run has more than
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from agents.lessons import Lesson
 from agents.replies import CriterionStatus, Plan, Research, Review
 from gpu_runner.candidate import Source
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import BenchRecord
 from graph import criteria
-from graph.events import BudgetRead, DecisionTaken, PredictionScored, ProfileRead, StageEnded
+from graph.events import (
+    BudgetRead,
+    Controlled,
+    DecisionTaken,
+    IncumbentChanged,
+    PredictionScored,
+    ProfileRead,
+    StageEnded,
+)
 from graph.ledger import Attempt
 from graph.report.roofline import Profiled
 from graph.run_files import RunFiles
@@ -46,6 +55,12 @@ class Evidence:
     profiles: tuple[ProfileRead, ...]
     predictions: tuple[PredictionScored, ...]
     decisions: tuple[DecisionTaken, ...]
+    lessons: tuple[Lesson, ...]
+    """What the run recalled when it began."""
+    controls: tuple[Controlled, ...]
+    """What users said to the run."""
+    changes: tuple[IncumbentChanged, ...]
+    """What came of their vetoes and pins."""
     budget: BudgetRead | None
     stage_s: dict[str, float]
     """Stage to its wall clock."""
@@ -80,6 +95,9 @@ def gather(
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
         predictions=tuple(event for event in events if isinstance(event, PredictionScored)),
         decisions=decisions,
+        lessons=files.lessons() or (),
+        controls=tuple(event for event in events if isinstance(event, Controlled)),
+        changes=tuple(event for event in events if isinstance(event, IncumbentChanged)),
         budget=budgets[-1] if budgets else None,
         stage_s=_stage_seconds(event for event in events if isinstance(event, StageEnded)),
         profiled=tuple(_profiled(files, attempts, best)),

@@ -5,6 +5,7 @@ nothing is marked safe but figures made by this package. The page has no script 
 forbids one.
 """
 
+import shlex
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,6 +20,7 @@ from graph.report.progress import latency_figure, speedup_figure
 from graph.report.roofline import fraction_figure, roofline_figure
 from graph.report.svg import micros, ratio, shortened
 from graph.report.workloads import MOST_SERIES, workloads_figure
+from graph.retrospective import retrospective
 from graph.run_files import RunFiles
 
 NAME = "report.html"
@@ -102,6 +104,7 @@ def _context(
             workloads_figure(headline.decisions, target.public) if headline.decisions else ""
         ),
         "roofline_figure": roofline_figure(evidence.profiled),
+        "back": retrospective(target, attempts, files.events.read(), result),
         "fraction_figure": fraction_figure(evidence.profiled) if evidence.profiled else "",
         "lineage_figure": lineage_figure(story.lineage(attempts), points) if attempts else "",
     }
@@ -117,8 +120,9 @@ def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     """Return what repeats the run, and what measures its best kernel again."""
     target = manifest.target
     limits = target.budget
+    asked = shlex.quote(manifest.request) if manifest.request else target.name
     run = [
-        f".venv/bin/kernelpilot run {target.name} --device {target.hardware.device}",
+        f".venv/bin/kernelpilot run {asked} --device {target.hardware.device}",
         f"--seed {manifest.seed} --rounds {limits.rounds} --lanes {target.scope.lanes}",
         f"--team {manifest.team}",
     ]
@@ -127,7 +131,7 @@ def commands(manifest: RunManifest, best: Attempt | None) -> tuple[str, ...]:
     repeat = ("make install", " ".join(run))
     if best is None:
         return repeat
-    again = f".venv/bin/kernelpilot evaluate {target.name} {manifest.run_id}:{best.attempt_id}"
+    again = f".venv/bin/kernelpilot evaluate {asked} {manifest.run_id}:{best.attempt_id}"
     against = (f'{again} --against "{baseline.name}"' for baseline in target.baselines)
     return (*repeat, *against)
 

@@ -62,7 +62,7 @@ class Point:
 
 def best_attempt(attempts: tuple[Attempt, ...], result: RunResult | None) -> Attempt | None:
     """Return the kernel the run ended with, or the last one promoted so far."""
-    if result is not None and result.best_attempt is not None:
+    if result is not None:
         return next((a for a in attempts if a.attempt_id == result.best_attempt), None)
     promoted = [a for a in attempts if a.outcome is AttemptOutcome.PROMOTED]
     return promoted[-1] if promoted else None

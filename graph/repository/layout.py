@@ -19,7 +19,9 @@ from gpu_runner.languages.header import problem_header
 from gpu_runner.problem import Workload
 from gpu_runner.records import Decision
 from graph.autotune import MARGIN, regime_for
+from graph.control import veto_on_row, vetoed
 from graph.dispatcher import Dispatcher, Rule, c_source, dispatcher, python_source, table
+from graph.events import Controlled
 from graph.ledger import Attempt, AttemptOutcome, RunManifest, RunResult, Tuning
 from graph.regimes import ALWAYS
 from graph.repository import words
@@ -77,16 +79,27 @@ class Layout:
         self._built = built
         self._manifest = manifest
         self._attempts = attempts
-        self._tuning = self._in_versions(tuning)
         self._result = result
+        taken = (e.control for e in files.events.read() if isinstance(e, Controlled))
+        self._vetoed = vetoed(taken)
+        self._tuning = self._in_versions(tuning)
         self._target = manifest.target
         self._problem = manifest.target.problem
         self._first = manifest.target.baselines[0]
 
     @cached_property
     def promoted(self) -> tuple[Attempt, ...]:
-        """Attempts that were promoted, in order; each is a version and a commit."""
-        return tuple(a for a in self._attempts if a.outcome is AttemptOutcome.PROMOTED)
+        """Attempts that were promoted, in order; each is a version and a commit.
+
+        What the user vetoed is not shipped; the best is, also where the user pinned it.
+        """
+        best = self._result.best_attempt
+        return tuple(
+            a
+            for a in self._attempts
+            if a.attempt_id == best
+            or (a.outcome is AttemptOutcome.PROMOTED and not veto_on_row(self._vetoed, a))
+        )
 
     @cached_property
     def versions(self) -> dict[str, str]:

@@ -23,7 +23,10 @@ from tests.graph.pool import ScenarioPool
 from tests.graph.teams import TableTeam
 
 KILLED = 9
-NOT_COMPARED = {"wall_s", "job_s", "report", "repository"}
+NOT_COMPARED: dict[str, bool | set[str]] = {
+    **dict.fromkeys(("wall_s", "job_s", "report", "repository"), True),
+    "to_best": {"wall_s", "job_s"},
+}
 DRAFTS = {
     "1.0": "us=80",
     "1.1": "build=fail",

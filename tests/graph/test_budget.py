@@ -10,6 +10,7 @@ from graph.budget import (
     LEAST_JOB_S,
     MOST_VARIANTS,
     SLACK,
+    Dearest,
     Pace,
     Spent,
     bench_s,
@@ -17,9 +18,12 @@ from graph.budget import (
     exhausted,
     final_s,
     fit_plan,
+    job_reserve,
     job_timeout,
     left,
+    overlap_fits,
     reserve,
+    warnings,
 )
 from graph.ledger import ExitReason
 from graph.target import Budget
@@ -176,3 +180,57 @@ def test_what_is_left_is_never_negative_and_unlimited_stays_none():
         "tokens": None,
         "usd": 0.0,
     }
+
+
+# -- several calls at once, and what is kept for later ones --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "spent", "dearest", "calls", "fits"),
+    [
+        ({}, {}, {}, 9, True),
+        ({"tokens": 100}, {"tokens": 40}, {"tokens": 30}, 2, True),
+        ({"tokens": 100}, {"tokens": 41}, {"tokens": 30}, 2, False),
+        ({"tokens": 100}, {}, {}, 2, False),
+        ({"usd": 1.0}, {"usd": 0.5}, {"usd": 0.25}, 2, True),
+        ({"usd": 1.0}, {"usd": 0.5}, {"usd": 0.26}, 2, False),
+        ({"gpu_s": 60}, {"job_s": 30}, {"job_s": 10}, 3, True),
+        ({"gpu_s": 60}, {"job_s": 31}, {"job_s": 10}, 3, False),
+        ({"tokens": 100, "usd": 1.0}, {}, {"tokens": 1, "usd": 0.9}, 2, False),
+    ],
+)
+def test_calls_overlap_where_what_is_left_holds_all_of_them(limits, spent, dearest, calls, fits):
+    found = overlap_fits(Budget(**limits), Spent(**spent), Dearest(**dearest), calls)
+    assert found is fits
+
+
+def test_what_a_review_and_the_end_need_is_kept():
+    keep = Dearest(tokens=100, usd=0.5, job_s=20.0)
+    tokens, usd, gpu = Budget(tokens=1000), Budget(usd=2), Budget(gpu_s=60)
+    assert exhausted(tokens, Spent(tokens=899), 0, 0, keep) is None
+    assert exhausted(tokens, Spent(tokens=900), 0, 0, keep) is ExitReason.BUDGET_TOKENS
+    assert exhausted(usd, Spent(usd=1.49), 0, 0, keep) is None
+    assert exhausted(usd, Spent(usd=1.5), 0, 0, keep) is ExitReason.BUDGET_USD
+    assert exhausted(gpu, Spent(job_s=37), 0, 0, keep) is None
+    assert exhausted(gpu, Spent(job_s=39), 0, 0, keep) is ExitReason.BUDGET_GPU
+
+
+def test_job_seconds_kept_for_the_end_are_never_more_than_half_of_them():
+    assert job_reserve(Budget(), 100.0) == 0.0
+    assert job_reserve(Budget(gpu_s=600), CLOSING_S + 50.0) == 50.0
+    assert job_reserve(Budget(gpu_s=60), CLOSING_S + 50.0) == 30.0
+    assert job_reserve(Budget(gpu_s=60), 0.0) == 0.0
+
+
+def test_a_job_leaves_the_seconds_that_are_kept():
+    limits = Budget(gpu_s=60)
+    assert job_timeout(120.0, limits, Spent(job_s=20), 0.0, 15.0) == 25.0
+    assert job_timeout(120.0, limits, Spent(job_s=44), 0.0, 15.0) is None
+
+
+@given(st.floats(0, 2), st.floats(0, 2))
+def test_a_budget_warns_from_four_fifths_to_its_end(used, limit):
+    found = warnings(Budget(rounds=1, usd=limit or 1.0), Spent(usd=used))
+    whole = limit or 1.0
+    assert ("usd" in found) is (0.8 * whole <= used < whole)
+    assert set(found) <= {"usd"}

@@ -120,6 +120,12 @@ def test_every_command_has_help_and_json():
         "evaluate",
         "doctor",
         "digest",
+        "lessons",
+        "pause",
+        "hint",
+        "veto",
+        "pin",
+        "cancel",
     }
     for command in commands:
         shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})

@@ -154,6 +154,28 @@ def test_a_hard_goal_missed_at_the_plateau_ends_as_plateau():
     assert ruled(facts, HARD, idle_attempts=4, pivots=1).exit_reason is ExitReason.PLATEAU
 
 
+def test_attempts_that_promise_nothing_are_a_plateau_before_there_are_enough():
+    facts = make_facts(hopeless="the last 6 attempts promise 0.00%")
+    first = ruled(facts, idle_attempts=1)
+    assert (first.route, first.pivots, first.idle_attempts) == ("research", 1, 0)
+    assert "promise" in first.why_again
+    second = ruled(facts, idle_attempts=1, pivots=1)
+    assert second.exit_reason is ExitReason.PLATEAU
+    assert "promise" in second.exit_message
+
+
+def test_a_round_that_is_not_worth_its_price_is_not_begun():
+    ruling = ruled(make_facts(overpriced="it costs $2 and promises $1"))
+    assert ruling.exit_reason is ExitReason.PLATEAU
+    assert ruling.exit_message == "it costs $2 and promises $1"
+    assert [d.subject for d in ruling.decisions] == ["plateau", "stop"]
+
+
+def test_a_budget_comes_before_a_price():
+    facts = make_facts(overpriced="too dear", budget=ExitReason.BUDGET_USD)
+    assert ruled(facts).exit_reason is ExitReason.BUDGET_USD
+
+
 def test_before_the_plateau_the_loop_goes_on():
     assert ruled(idle_attempts=3).route == "write"
 

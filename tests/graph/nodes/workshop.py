@@ -18,6 +18,7 @@ from graph.run_files import RunFiles
 from graph.services import Services
 from graph.settings import load_settings
 from graph.state import Lane, RunState
+from graph.steering import Steering
 from graph.target import Target
 from tests.graph.builders import (
     make_attempt,
@@ -77,6 +78,7 @@ class Workshop:
             jobs=SETTINGS.jobs,
             loop=SETTINGS.loop,
             bench=SETTINGS.bench,
+            steering=Steering(self.files),
         )
 
     @property

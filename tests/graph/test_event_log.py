@@ -7,11 +7,11 @@ from pydantic import TypeAdapter
 
 from gpu_runner.records import TimingPlan
 from graph.errors import RunDamaged
+from graph.event_log import EventLog
 from graph.events import (
     EVENT,
     AnyEvent,
     DecisionTaken,
-    EventLog,
     Exited,
     JobSubmitted,
     StageEnded,
