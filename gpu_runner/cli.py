@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpu_runner import cli_archive, cli_keys
+from gpu_runner import cli_archive, cli_blobs, cli_keys
 from gpu_runner.cli_keys import OwnKeys
 
 if TYPE_CHECKING:
@@ -100,12 +100,14 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         ),
     ] = None,
     keys: OwnKeys = None,
+    blobs: cli_blobs.BlobFolder = None,
     parent: Parent = None,
 ) -> None:
     """Hand out jobs to workers and outcomes to clients, until SIGTERM.
 
     With --keys only those whom `keys enroll` put on the list come in, over any address.
     """
+    from gpu_runner.blobs.server import blobs_beside  # noqa: PLC0415 - see above
     from gpu_runner.broker import Broker, next_epoch  # noqa: PLC0415 - see above
     from gpu_runner.endpoint import allow_many_connections  # noqa: PLC0415 - see above
     from gpu_runner.pool import PoolPlan  # noqa: PLC0415 - see above
@@ -124,7 +126,10 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         settle_s=settle_s,
         expected_workers=workers,
     )
-    with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
+    with (
+        signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop,
+        blobs_beside(endpoint, blobs, keys),
+    ):
         Broker(endpoint, plan, keys).serve(stop)
 
 
@@ -218,6 +223,7 @@ def run_job(
 
 app.command()(cli_archive.execute)
 app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_blobs.app, name="blobs")
 
 
 @app.command()

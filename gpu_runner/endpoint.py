@@ -17,6 +17,7 @@ from gpu_runner.wire import MOST_BYTES
 
 _SUN_PATH = 107
 """Bytes of a Unix socket's path, Linux."""
+_QUEUED = 1000
 _PING_MS = 2000
 _PING_TTL_MS = 8000
 _RECONNECT_MS = 20
@@ -64,6 +65,7 @@ def router(
     pair: KeyPair | None = None,
     *,
     most_bytes: int = MOST_BYTES,
+    most_queued: int = _QUEUED,
 ) -> zmq.Socket[bytes]:
     """Return a bound ROUTER that tells of unknown peers instead of dropping in silence.
 
@@ -72,6 +74,7 @@ def router(
         endpoint: where to listen.
         pair: what it proves itself by; peers then have to be on the allow-list.
         most_bytes: largest frame.
+        most_queued: messages of one peer that wait in either direction.
 
     Raises:
         PoolError: the endpoint is not allowed or cannot be bound.
@@ -86,7 +89,7 @@ def router(
         socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
         # Without it a server whose list cannot be asked lets everybody in.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-    _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if pair else 0))
+    _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if pair else 0), most_queued)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -102,6 +105,7 @@ def dealer(
     keys: Keys | None = None,
     *,
     most_bytes: int = MOST_BYTES,
+    most_queued: int = _QUEUED,
 ) -> Any:
     """Return a DEALER of the context's kind that connects, and connects again, by itself.
 
@@ -113,6 +117,7 @@ def dealer(
         endpoint: the broker's.
         keys: what it proves itself by, and what the broker must prove.
         most_bytes: largest frame.
+        most_queued: messages that wait in either direction.
 
     Raises:
         PoolError: the endpoint cannot be understood.
@@ -125,7 +130,7 @@ def dealer(
         socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public_bytes)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
-    _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if keys else 0))
+    _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if keys else 0), most_queued)
     try:
         socket.connect(endpoint)
     except zmq.ZMQError as error:
@@ -145,8 +150,12 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _set_common(socket: zmq.Socket[bytes], endpoint: str, most_bytes: int) -> None:
+def _set_common(
+    socket: zmq.Socket[bytes], endpoint: str, most_bytes: int, most_queued: int
+) -> None:
     socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, most_queued)
+    socket.setsockopt(zmq.RCVHWM, most_queued)
     socket.setsockopt(zmq.MAXMSGSIZE, most_bytes)
     if endpoint.startswith("tcp"):
         # A vanished host is noticed; on ipc the kernel tells, and pings would wake a machine

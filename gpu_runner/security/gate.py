@@ -214,10 +214,14 @@ class KeyGate:
             logger.warning("message dropped reason=%s count=%d %s", reason, count, why)
 
 
-def open_gate(context: zmq.Context[zmq.Socket[bytes]], folder: Path | None) -> Gate:
+def open_gate(
+    context: zmq.Context[zmq.Socket[bytes]],
+    folder: Path | None,
+    allowance: Allowance | None = None,
+) -> Gate:
     """Return the gate for a folder of keys, or the open one where there is none.
 
     Raises:
         PoolError: see `KeyGate`.
     """
-    return OpenGate() if folder is None else KeyGate(context, folder)
+    return OpenGate() if folder is None else KeyGate(context, folder, allowance=allowance)

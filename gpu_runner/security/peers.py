@@ -23,10 +23,12 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+_BLOBS = frozenset({"blob.stat", "blob.put", "blob.get", "blob.keep"})
+
 SPEAKS: dict[Role, frozenset[str]] = {
-    Role.CLIENT: frozenset({"submit", "wait", "cancel", "describe"}),
-    Role.WORKER: frozenset({"hello", "beat", "started", "done", "drain", "bye"}),
-    Role.OPERATOR: frozenset({"wait", "cancel", "describe"}),
+    Role.CLIENT: _BLOBS | {"submit", "wait", "cancel", "describe"},
+    Role.WORKER: _BLOBS | {"hello", "beat", "started", "done", "drain", "bye"},
+    Role.OPERATOR: frozenset({"wait", "cancel", "describe", "blob.stat"}),
 }
 """Kinds of messages that a role may send; a kind that nobody is named for is sent by nobody."""
 

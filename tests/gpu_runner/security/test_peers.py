@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gpu_runner import wire
+from gpu_runner.blobs import messages
 from gpu_runner.errors import PoolError
 from gpu_runner.security.peers import SPEAKS, AllowList, Holder, Role, parse, render
 
@@ -129,23 +130,24 @@ def test_names_and_keys_are_only_what_the_text_can_hold():
             holder(**changes)
 
 
+OF_BLOBS = {m.model_fields["kind"].default for m in get_args(messages.Request)}
 KINDS = {m.model_fields["kind"].default for m in get_args(wire.ToBroker)}
 FROM_CLIENT = {m.model_fields["kind"].default for m in get_args(wire.FromClient)}
 FROM_WORKER = {m.model_fields["kind"].default for m in get_args(wire.FromWorker)}
 
 
 def test_every_kind_of_message_has_a_role_that_may_send_it():
-    assert set().union(*SPEAKS.values()) == KINDS
+    assert set().union(*SPEAKS.values()) == KINDS | OF_BLOBS
 
 
 def test_clients_and_workers_say_exactly_what_the_wire_gives_them():
-    assert SPEAKS[Role.CLIENT] == FROM_CLIENT
-    assert SPEAKS[Role.WORKER] == FROM_WORKER
+    assert SPEAKS[Role.CLIENT] == FROM_CLIENT | OF_BLOBS
+    assert SPEAKS[Role.WORKER] == FROM_WORKER | OF_BLOBS
     assert not SPEAKS[Role.OPERATOR] & {"submit", "hello", "done"}
 
 
 @pytest.mark.parametrize("role", list(Role))
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(KINDS | OF_BLOBS))
 def test_a_role_says_its_own_kinds_and_no_other(role, kind):
     why = holder(role=role).objection(kind, None)
     assert bool(why) == (kind not in SPEAKS[role])
