@@ -1,4 +1,4 @@
-"""Mutated messages of enrolled keys: `python -m tests.gpu_runner.security.fuzz [MESSAGES] [SEED]`.
+"""Mutated messages of enrolled keys: `make fuzz-bus MESSAGES=1000000 SEED=1`.
 
 A broker process gets them over TCP with keys, from clients and from workers, as fast as it reads
 them. Prints how many were sent, answered and refused, and what its memory did; exit code 1 when it

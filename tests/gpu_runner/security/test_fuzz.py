@@ -1,4 +1,4 @@
-"""A short run of what `python -m tests.gpu_runner.security.fuzz` does for a million messages."""
+"""A short run of what `make fuzz-bus` does for a million messages."""
 
 import random
 
