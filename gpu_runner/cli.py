@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpu_runner import cli_archive, cli_blobs, cli_keys
+from gpu_runner import cli_archive, cli_blobs, cli_keys, cli_provision
 from gpu_runner.cli_keys import OwnKeys
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def run_job(
 app.command()(cli_archive.execute)
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_blobs.app, name="blobs")
+app.add_typer(cli_provision.app, name="provision")
 
 
 @app.command()
