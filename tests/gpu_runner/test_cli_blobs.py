@@ -72,7 +72,7 @@ def test_what_is_no_digest_is_a_usage_error(tmp_path, served):
 
 
 def test_an_upload_outlives_the_brokers_that_are_killed_under_it(tmp_path, served):
-    size = 80 * 1024 * 1024
+    size = 48 * 1024 * 1024
     (tmp_path / "file").write_bytes(bytes_of(size))
     command = [sys.executable, "-m", "gpu_runner.cli", "blobs", "put", str(tmp_path / "file")]
     command += ["--endpoint", served.endpoint, "--json"]

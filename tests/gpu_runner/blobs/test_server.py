@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path):
 
 def test_an_upload_goes_on_while_the_bus_answers(tmp_path, file):
     """Blobs and jobs share no socket: a beat sent during an upload is answered before its end."""
-    file.write_bytes(bytes_of(64 * CHUNK_BYTES))
+    file.write_bytes(bytes_of(32 * CHUNK_BYTES))
     endpoint = f"ipc://{tmp_path}/bus"
     sent = threading.Event()
 
