@@ -82,13 +82,7 @@ def router(
     check_endpoint(endpoint, has_keys=pair is not None)
     socket = context.socket(zmq.ROUTER)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
-    if pair is not None:
-        socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
-        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
-        # Without it a server whose list cannot be asked lets everybody in.
-        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    require_keys(socket, pair)
     _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if pair else 0), most_queued)
     try:
         socket.bind(endpoint)
@@ -126,10 +120,7 @@ def dealer(
     socket.setsockopt(zmq.IMMEDIATE, 1)
     socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT_MS)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, _MOST_RECONNECT_MS)
-    if keys is not None:
-        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
-        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public_bytes)
-        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
+    present_keys(socket, keys)
     _set_common(socket, endpoint, most_bytes + (_SEAL_BYTES if keys else 0), most_queued)
     try:
         socket.connect(endpoint)
@@ -138,6 +129,30 @@ def dealer(
         msg = f"cannot connect to {endpoint!r}: {error}; expected ipc://PATH or tcp://HOST:PORT"
         raise PoolError(msg) from error
     return socket
+
+
+def require_keys(socket: zmq.Socket[bytes], pair: KeyPair | None) -> None:
+    """Let a socket that will listen prove itself and ask its peers for enrolled keys.
+
+    Args:
+        socket: of a context whose handshakes are answered; not bound yet.
+        pair: its own; None: it asks for nothing, which is right on loopback only.
+    """
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+    if pair is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+        # Without it a server whose list cannot be asked lets everybody in.
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def present_keys(socket: Any, keys: Keys | None) -> None:
+    """Let a socket that will connect prove itself and check whom it reaches; None: neither."""
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, keys.broker)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.pair.public_bytes)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.pair.secret)
 
 
 def allow_many_connections() -> None:

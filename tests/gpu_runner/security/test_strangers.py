@@ -10,10 +10,10 @@ import zmq
 
 from gpu_runner import wire
 from gpu_runner.broker import Broker
-from gpu_runner.endpoint import dealer, router
+from gpu_runner.endpoint import dealer, present_keys, require_keys, router
 from gpu_runner.errors import PoolError
 from gpu_runner.security.gate import KeyGate
-from gpu_runner.security.keys import Keys, make_pair
+from gpu_runner.security.keys import Keys, load_keys, make_pair
 from gpu_runner.security.limits import Allowance
 from gpu_runner.security.peer_file import PEERS
 from gpu_runner.security.peers import Role
@@ -21,7 +21,7 @@ from gpu_runner.wire import MAGIC, Refusal
 from tests.builders import make_environment
 from tests.gpu_runner.bus_threads import PLAN, Peer
 from tests.gpu_runner.executors import make_built, make_job, seen
-from tests.gpu_runner.security.secured import KeyedPeer, Yard, serving, until
+from tests.gpu_runner.security.secured import LOOPBACK, KeyedPeer, Yard, serving, until
 
 BRIEFLY_MS = 300
 
@@ -329,3 +329,29 @@ def test_random_bytes_are_no_handshake(yard):
             with raw(broker.endpoint) as connection, contextlib.suppress(OSError):
                 connection.sendall(bytes((number * k) % 251 for k in range(200)))
         until(run.is_heard)
+
+
+def test_a_socket_of_another_kind_can_want_the_same_keys(yard):
+    """Events will be published to those on the list, and to nobody else."""
+    mine, unknown = load_keys(yard.enrolled("run")), load_keys(yard.keys("unknown"))
+    with zmq.Context() as context, zmq.Context() as outside:
+        gate = KeyGate(context, yard.broker)
+        with (
+            context.socket(zmq.PUB) as told,
+            outside.socket(zmq.SUB) as hears,
+            outside.socket(zmq.SUB) as hears_not,
+            outside.socket(zmq.SUB) as proves_nothing,
+        ):
+            require_keys(told, gate.pair)
+            told.bind(LOOPBACK)
+            place = seen(told.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+            for listener, keys in ((hears, mine), (hears_not, unknown), (proves_nothing, None)):
+                present_keys(listener, keys)
+                listener.setsockopt(zmq.SUBSCRIBE, b"")
+                listener.connect(place)
+            while not hears.poll(20):
+                told.send(b"event")
+            assert hears.recv() == b"event"
+            assert not hears_not.poll(BRIEFLY_MS)
+            assert not proves_nothing.poll(0)
+        gate.close()
