@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -97,13 +98,19 @@ def test_a_worker_that_was_killed_is_seen_as_ended(engine):
 
 
 def test_another_process_of_the_same_number_is_left_alone(engine, tmp_path):
-    """The note names a process that lives, but began at another time: this very test."""
+    """The note names a process that lives, but began at another time."""
+    other = subprocess.Popen(["sleep", "300"])
     home = tmp_path / "ws" / "w-0"
     home.mkdir(parents=True)
-    note = {"pid": os.getpid(), "began": (_began(os.getpid()) or 0) + 1}
+    note = {"pid": other.pid, "began": (_began(other.pid) or 0) + 1}
     (home / "provision.json").write_text(json.dumps(note))
-    assert states(engine.list()) == {"w-0": "ended"}
-    assert states(engine.stop("w-0")) == {"w-0": "ended"}
+    try:
+        assert states(engine.list()) == {"w-0": "ended"}
+        assert states(engine.stop("w-0")) == {"w-0": "ended"}
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_a_worker_that_nobody_started_is_named_with_those_that_are(engine):

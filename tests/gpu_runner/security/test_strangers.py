@@ -13,7 +13,7 @@ from gpu_runner.broker import Broker
 from gpu_runner.endpoint import dealer, present_keys, require_keys, router
 from gpu_runner.errors import PoolError
 from gpu_runner.security.gate import KeyGate
-from gpu_runner.security.keys import Keys, load_keys, make_pair
+from gpu_runner.security.keys import Keys, load_keys, load_pair, make_pair
 from gpu_runner.security.limits import Allowance
 from gpu_runner.security.peer_file import PEERS
 from gpu_runner.security.peers import Role
@@ -355,3 +355,29 @@ def test_a_socket_of_another_kind_can_want_the_same_keys(yard):
             assert not hears_not.poll(BRIEFLY_MS)
             assert not proves_nothing.poll(0)
         gate.close()
+
+
+def test_where_handshakes_are_not_answered_nobody_comes_in(yard):
+    """No thread asks the list: the socket refuses everybody instead of trusting every key."""
+    folder = yard.enrolled("run")
+    with zmq.Context() as context, router(context, LOOPBACK, load_pair(yard.broker)) as bound:
+        place = seen(bound.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+        with KeyedPeer(place, folder, patience_ms=BRIEFLY_MS) as peer:
+            assert not peer.is_heard()
+            assert not bound.poll(0)
+
+
+def test_once_the_gate_is_closed_nobody_comes_in(yard):
+    folder = yard.enrolled("run")
+    with zmq.Context() as context:
+        gate = KeyGate(context, yard.broker)
+        with router(context, LOOPBACK, gate.pair) as bound:
+            place = seen(bound.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+            with KeyedPeer(place, folder) as before:
+                before.send(wire.Describe())
+                assert bound.poll(5000)
+                bound.recv_multipart()
+            gate.close()
+            with KeyedPeer(place, folder, patience_ms=BRIEFLY_MS) as after:
+                assert not after.is_heard()
+                assert not bound.poll(0)
