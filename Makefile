@@ -7,7 +7,8 @@ option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
-	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak docs docs-check size
+	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
+	docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -78,6 +79,15 @@ fuzz-digest: install ## Feed damaged reports to the digest (INPUTS=100000 SEED=1
 
 fuzz-replies: install ## Feed malformed replies to every role of a team of models (EACH=1000 SEED=1)
 	@$(BIN)/python -m tests.benchmarks.fuzz_replies $(or $(EACH),1000) $(or $(SEED),1)
+
+fuzz-bus: install ## Send mutated messages of enrolled keys to a broker (MESSAGES=1000000 SEED=1)
+	$(BIN)/python -m tests.gpu_runner.security.fuzz $(or $(MESSAGES),1000000) $(or $(SEED),1)
+
+flood-bus: install ## Strangers by the thousand at a broker with keys (ARGS=--idle 1500 --huge 500)
+	$(BIN)/python -m tests.gpu_runner.security.flood $(ARGS)
+
+bench-link: install ## Heartbeats beside a large upload over a slow line (ARGS=--mib 1024 --mb-per-s 25)
+	$(BIN)/python -m tests.gpu_runner.blobs.bench_link $(ARGS)
 
 docs: install ## Write the generated documents
 	@$(BIN)/python -m scripts.docs

@@ -15,6 +15,7 @@ from gpu_runner.endpoint import router
 from gpu_runner.errors import PoolError
 from gpu_runner.lock import lock_file
 from gpu_runner.pool import Pool, PoolPlan, Sends
+from gpu_runner.security.gate import open_gate
 from gpu_runner.spool import write_file
 from gpu_runner.wire import Inbox, Malformed, Refusal, TooLarge
 
@@ -30,15 +31,32 @@ _HIGHEST_EPOCH = 2**31 - 1
 class Broker:
     """Serves one endpoint until it is told to stop."""
 
-    def __init__(self, endpoint: str, plan: PoolPlan) -> None:
+    def __init__(self, endpoint: str, plan: PoolPlan, keys: Path | None = None) -> None:
+        """Listen.
+
+        Args:
+            endpoint: where.
+            plan: of the pool.
+            keys: folder of the broker's pair and of the list of those who may come in; without
+                it only addresses of this machine are allowed.
+
+        Raises:
+            PoolError: the endpoint is not allowed or taken, or the keys cannot be used.
+        """
         self._endpoint = endpoint
         self._tick_s = plan.beat_s / _TICKS_A_BEAT
         self._pool = Pool(plan, time.monotonic())
         self._inbox = Inbox(wire.TO_BROKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = router(self._context, endpoint)
+            self._gate = open_gate(self._context, keys)
         except PoolError:
+            self._context.term()
+            raise
+        try:
+            self._socket = router(self._context, endpoint, self._gate.pair)
+        except PoolError:
+            self._gate.close()
             self._context.term()
             raise
 
@@ -65,22 +83,29 @@ class Broker:
                 if self._socket in ready:
                     self._receive_waiting()
                 if time.monotonic() >= next_tick_s:
+                    self._gate.tick()
                     self._deliver(self._pool.tick(time.monotonic()))
                     next_tick_s = time.monotonic() + self._tick_s
         finally:
             self._socket.close()
+            self._gate.close()
             self._context.term()
             logger.info("broker ends malformed=%s", dict(self._inbox.refused))
 
     def _receive_waiting(self) -> None:
         for _ in range(_MOST_A_TURN):
             try:
-                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                received = self._gate.receive(self._socket)
             except zmq.Again:
                 return
+            if received is None:
+                continue
+            peer, *frames = received
             message = self._inbox.parse(frames)
             if isinstance(message, Malformed):
                 self._refuse(peer, message)
+            elif why := self._gate.objection(peer, message.kind, wire.claimed_name(message)):
+                self._send(peer, wire.Refused(code=Refusal.FORBIDDEN, message=why))
             else:
                 logger.debug("received kind=%s", message.kind)
                 self._deliver(self._pool.receive(peer, message, time.monotonic()))
@@ -108,6 +133,8 @@ class Broker:
 
     def _send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> bool:
         """Send without waiting; false when nobody is there or its queue is full."""
+        if not self._gate.reaches(peer):
+            return False
         try:
             self._socket.send_multipart([peer, *wire.encode(message)], zmq.NOBLOCK)
         except zmq.ZMQError as error:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpu_runner import cli_archive
+from gpu_runner import cli_archive, cli_blobs, cli_keys, cli_provision
+from gpu_runner.cli_keys import OwnKeys
 
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
@@ -48,7 +49,7 @@ Endpoint = Annotated[
     str,
     typer.Option(
         help="Where the broker listens: `ipc:///path/to/socket` or `tcp://127.0.0.1:7766`. "
-        "Only loopback: peers are not authenticated.",
+        "Only loopback, but for a broker with --keys.",
         metavar="URL",
     ),
 ]
@@ -65,7 +66,7 @@ Workspace = Annotated[
 
 
 @app.command()
-def broker(
+def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     endpoint: Endpoint,
     state: Annotated[
         Path | None,
@@ -98,15 +99,23 @@ def broker(
             min=0,
         ),
     ] = None,
+    keys: OwnKeys = None,
+    blobs: cli_blobs.BlobFolder = None,
     parent: Parent = None,
 ) -> None:
-    """Hand out jobs to workers and outcomes to clients, until SIGTERM."""
+    """Hand out jobs to workers and outcomes to clients, until SIGTERM.
+
+    With --keys only those whom `keys enroll` put on the list come in, over any address.
+    """
+    from gpu_runner.blobs.server import blobs_beside  # noqa: PLC0415 - see above
     from gpu_runner.broker import Broker, next_epoch  # noqa: PLC0415 - see above
+    from gpu_runner.endpoint import allow_many_connections  # noqa: PLC0415 - see above
     from gpu_runner.pool import PoolPlan  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import die_with_parent, signals_as_bytes  # noqa: PLC0415 - same
 
     die_with_parent(parent)
     _log_to_stderr()
+    allow_many_connections()
     epoch = next_epoch(state)
     if settle_s is None:
         settle_s = 0.0 if state is not None and epoch == 1 else lease_s
@@ -117,8 +126,11 @@ def broker(
         settle_s=settle_s,
         expected_workers=workers,
     )
-    with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
-        Broker(endpoint, plan).serve(stop)
+    with (
+        signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop,
+        blobs_beside(endpoint, blobs, keys),
+    ):
+        Broker(endpoint, plan, keys).serve(stop)
 
 
 @app.command()
@@ -132,6 +144,7 @@ def worker(
         float,
         typer.Option(help="Seconds past a job's own timeout before it is killed.", min=0),
     ] = 10.0,
+    keys: OwnKeys = None,
     executor: Executor = _EXECUTOR,
     parent: Parent = None,
 ) -> None:
@@ -155,6 +168,7 @@ def worker(
     adopt_orphans()
     _log_to_stderr()
     plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
+    proofs = cli_keys.worker_keys(keys, plan.workspace, endpoint)
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
     machine = fit_machine()
     with (
@@ -163,7 +177,14 @@ def worker(
         Supervisors().prepared(plan.executor) as supervisors,
     ):
         served = Worker(
-            endpoint, name, machine, plan, lock=lock, spared=spared, supervisors=supervisors
+            endpoint,
+            name,
+            machine,
+            plan,
+            lock=lock,
+            spared=spared,
+            supervisors=supervisors,
+            keys=proofs,
         )
         served.run(signals)
     if served.quarantine:
@@ -201,6 +222,9 @@ def run_job(
 
 
 app.command()(cli_archive.execute)
+app.add_typer(cli_keys.app, name="keys")
+app.add_typer(cli_blobs.app, name="blobs")
+app.add_typer(cli_provision.app, name="provision")
 
 
 @app.command()

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import zmq
@@ -17,6 +18,7 @@ from gpu_runner.endpoint import dealer
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.records import Environment
+from gpu_runner.security.keys import load_keys
 from gpu_runner.wire import Inbox, Malformed, Refusal
 
 logger = logging.getLogger(__name__)
@@ -50,21 +52,29 @@ class BusClient:
     Cancelling the task that awaits `run` cancels the job.
     """
 
-    def __init__(self, endpoint: str, *, patience_s: float = 120.0) -> None:
+    def __init__(
+        self, endpoint: str, *, patience_s: float = 120.0, keys: Path | None = None
+    ) -> None:
         """Connect; the first message leaves with the first call.
 
         Args:
             endpoint: the broker's.
+            keys: folder of this client's pair and the broker's public key, where it wants them.
             patience_s: how long to go on without an answer, or without any worker registered,
                 before a job ends as `Unserved(runner_lost)`.
 
         Raises:
-            PoolError: the endpoint cannot be understood.
+            PoolError: the endpoint cannot be understood, or the keys cannot be used.
         """
         self._endpoint = endpoint
         self._patience_s = patience_s
+        self._about_keys = ""
+        if keys:
+            asked = f"kernelpilot-runner keys check --endpoint {endpoint} --keys {keys}"
+            self._about_keys = f", or see whether this key is enrolled: {asked}"
+        proofs = load_keys(keys) if keys else None
         self._context = zmq.asyncio.Context()
-        self._socket: Any = dealer(self._context, endpoint)
+        self._socket: Any = dealer(self._context, endpoint, proofs)
         self._inbox = Inbox(wire.TO_CLIENT)
         self._tickets: dict[str, _Ticket] = {}
         self._described: asyncio.Future[Environment] | None = None
@@ -211,7 +221,7 @@ class BusClient:
 
     def _receive_refusal(self, refused: wire.Refused) -> None:
         ticket = self._tickets.get(refused.job_id or "")
-        if refused.code in {Refusal.MALFORMED, Refusal.PROTOCOL}:
+        if refused.code in {Refusal.MALFORMED, Refusal.PROTOCOL, Refusal.FORBIDDEN}:
             self.abandon(f"the broker at {self._endpoint} refuses: {refused.message}")
         elif ticket is None:
             return
@@ -240,6 +250,7 @@ class BusClient:
         return (
             f"no {what} at {self._endpoint} for {self._patience_s:g} s; "
             f"start one with: kernelpilot-runner {command} --endpoint {self._endpoint}"
+            f"{self._about_keys}"
         )
 
     def _lost(self, job: AnyJob) -> Unserved:

@@ -120,6 +120,8 @@ class Refusal(StrEnum):
     UNKNOWN = "unknown"
     MALFORMED = "malformed"
     PROTOCOL = "protocol"
+    FORBIDDEN = "forbidden"
+    """The sender's key has another role or name."""
 
 
 class Refused(Envelope):
@@ -331,6 +333,11 @@ def encode(message: AnyMessage) -> list[bytes]:
         )
         raise TooLarge(msg)
     return [MAGIC, body]
+
+
+def claimed_name(message: ToBroker) -> str | None:
+    """Return the name that a sender says is its own; None where a message says none."""
+    return message.worker if isinstance(message, Hello) else None
 
 
 def _in_one_line(error: BaseException) -> str:

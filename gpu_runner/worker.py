@@ -22,6 +22,7 @@ from gpu_runner.message import digest_of
 from gpu_runner.outcomes import cancelled
 from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
+from gpu_runner.security.keys import Keys
 from gpu_runner.spool import Spool
 from gpu_runner.supervisors import Supervisors
 from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
@@ -48,7 +49,7 @@ class _Owed:
 class Worker:
     """One worker of a pool."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is what another part of the program has made
         self,
         endpoint: str,
         name: str,
@@ -58,6 +59,7 @@ class Worker:
         lock: int,
         spared: frozenset[int] = frozenset(),
         supervisors: Supervisors | None = None,
+        keys: Keys | None = None,
     ) -> None:
         """Connect.
 
@@ -69,6 +71,7 @@ class Worker:
             lock: the spool's lock; every child inherits it.
             spared: processes below this one that belong to no job and outlive them.
             supervisors: where children come from; by default each is a new interpreter.
+            keys: of this worker, where the broker wants them. Children get none of it.
 
         Raises:
             PoolError: the endpoint cannot be understood.
@@ -83,7 +86,7 @@ class Worker:
         self._spool = Spool(plan.workspace)
         self._inbox = Inbox(wire.TO_WORKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = dealer(self._context, endpoint)
+        self._socket = dealer(self._context, endpoint, keys)
         self._execution: Execution | None = None
         self._owed: dict[str, _Owed] = {}
         self._welcome: wire.Welcome | None = None

@@ -78,7 +78,7 @@ async def _has_gpu(pool: PoolSettings) -> bool:
         return bool(listed_gpus())
     from gpu_runner.client import BusClient  # noqa: PLC0415 - who is pure imports this module too
 
-    client = BusClient(pool.endpoint)
+    client = BusClient(pool.endpoint, keys=pool.key_folder)
     try:
         return is_gpu(await client.environment())
     finally:

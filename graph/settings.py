@@ -62,6 +62,13 @@ class PoolSettings(Message):
     endpoint: str
     """Of a broker; or `archive`, `archive:DIR`: the jobs are carried by hand."""
     state: str
+    keys: str = ""
+    """Folder of the run's key pair, where the broker wants one."""
+
+    @property
+    def key_folder(self) -> Path | None:
+        """The folder of keys; None where the broker is asked without."""
+        return Path(self.keys).expanduser() if self.keys else None
 
     @property
     def is_archive(self) -> bool:

@@ -159,7 +159,7 @@ async def open_pool(settings: PoolSettings, state: Path) -> AsyncIterator[JobPoo
         yield ArchivePool(exchange)
         return
     if settings.endpoint:
-        client = BusClient(settings.endpoint)
+        client = BusClient(settings.endpoint, keys=settings.key_folder)
         try:
             yield client
         finally:

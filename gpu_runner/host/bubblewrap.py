@@ -24,6 +24,10 @@ _FILES = (
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
 )
+_KERNELS = tuple(f"/proc/{name}" for name in ("sys", "irq", "bus", "fs", "scsi", "pressure"))
+"""What /proc has of the whole machine. Its files are user 0's, and what user 0 started may write
+them without a capability, even where a namespace gives its user another number; `core_pattern`
+among them names a program that the host runs."""
 _TMP_BYTES = 1 << 30
 _ISOLATION = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts")
 _ALWAYS = ("--die-with-parent", "--new-session", "--cap-drop", "ALL")
@@ -59,7 +63,7 @@ def command(argv: Sequence[str], grants: Grants, extra: Sequence[str] = ()) -> l
     line = [shutil.which("bwrap") or "bwrap", *(options() or ()), *_ALWAYS, "--clearenv", *extra]
     for name in (*_SYSTEM, *_FILES, *_LINKED):
         line += _shown(Path(name))
-    line += ["--proc", "/proc", "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - a mount of its own
+    line += [*_own_proc(), "--dev", "/dev", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]  # noqa: S108 - a mount of its own
     for path in _readable(grants):
         line += ["--ro-bind-try", str(path), str(path)]
     for path in grants.writable:
@@ -67,6 +71,14 @@ def command(argv: Sequence[str], grants: Grants, extra: Sequence[str] = ()) -> l
     for name, value in grants.environment.items():
         line += ["--setenv", name, value]
     return [*line, "--", *argv]
+
+
+def _own_proc() -> list[str]:
+    """Return the options for a /proc of its own whose machine-wide parts cannot be written."""
+    line = ["--proc", "/proc"]
+    for name in _KERNELS:
+        line += ["--ro-bind-try", name, name]
+    return line
 
 
 def _shown(path: Path) -> list[str]:
@@ -96,7 +108,7 @@ def _found() -> tuple[tuple[str, ...] | None, str | None]:
 
 def _try(variant: tuple[str, ...]) -> str:
     """Return what bubblewrap complains of, or nothing."""
-    line = ["bwrap", *variant, *_ALWAYS, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"]
+    line = ["bwrap", *variant, *_ALWAYS, "--ro-bind", "/", "/", *_own_proc(), "--dev", "/dev"]
     line += ["--size", "4096", "--tmpfs", "/tmp", "--", "true"]  # noqa: S108 - a mount of its own
     try:
         finished = subprocess.run(

@@ -8,6 +8,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable
+from pathlib import Path
 
 _CREATE_RULESET = 444
 _ADD_RULE = 445
@@ -20,6 +21,9 @@ _WRITES_BY_VERSION = ((1, 0b1_1111_1111_0010), (2, 1 << 13), (3, 1 << 14))
 _SCOPE_VERSION = 6
 _SCOPES = 0b11
 """Abstract sockets and signals."""
+
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+"""Written by ordinary programs. Among the others are disks and memory, which root may write."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,7 +44,9 @@ def restrict(writable: Iterable[str]) -> None:
     ruleset = int(_libc.syscall(_CREATE_RULESET, attributes, size, 0))
     if ruleset < 0:
         return
-    for path, allowed in [*((p, rights) for p in writable), ("/dev", _WRITE_FILE)]:
+    folders = [(path, rights) for path in writable]
+    devices = [(path, _WRITE_FILE) for path in _DEVICES if Path(path).exists()]
+    for path, allowed in (*folders, *devices):
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         _libc.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", allowed, fd), 0)
         os.close(fd)

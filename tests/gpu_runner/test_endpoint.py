@@ -1,5 +1,8 @@
 """Addresses and socket options."""
 
+import subprocess
+import sys
+
 import pytest
 import zmq
 
@@ -32,6 +35,30 @@ def test_loopback_endpoints_are_accepted(endpoint):
 def test_an_open_address_is_refused_with_the_way_round(endpoint):
     with pytest.raises(PoolError, match=r"not loopback and peers are not .*ssh tunnel"):
         check_endpoint(endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://0.0.0.0:7766", "tcp://*:7766", "tcp://127.0.0.1:1"])
+def test_with_keys_every_address_is_allowed(endpoint):
+    assert check_endpoint(endpoint, has_keys=True) == endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["udp://0.0.0.0:1", "ipc://", "tcp://0.0.0.0"])
+def test_keys_make_no_endpoint_of_what_is_none(endpoint):
+    with pytest.raises(PoolError, match="neither"):
+        check_endpoint(endpoint, has_keys=True)
+
+
+def test_descriptors_are_as_many_as_the_system_allows():
+    code = (
+        "import resource as r\n"
+        "from gpu_runner.endpoint import allow_many_connections\n"
+        "hard = r.getrlimit(r.RLIMIT_NOFILE)[1]\n"
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, hard))\n"
+        "allow_many_connections()\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "True"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Workers on other machines: started, listed, drained and stopped by whatever places processes."""
