@@ -46,6 +46,8 @@ class Ticket:
     crashes: int = 0
     losses: int = 0
     """Leases that ended without an outcome, charged or not."""
+    rank: int = 0
+    """Its place in the queue, kept when a lease is lost."""
     outcome: AnyOutcome | None = None
     waiters: set[bytes] = field(default_factory=set)
     story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LINES))

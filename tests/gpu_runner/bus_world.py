@@ -281,15 +281,15 @@ class World:
 
     def check(self):
         """The pool's picture agrees with itself."""
-        pool = self.pool
+        leases, book = self.pool._leases, self.pool._leases.book
         held: dict[str, str] = {}
-        for member in pool._roster:
+        for member in leases.roster:
             assert len(member.held) <= member.slots
             for job_id in member.held:
                 assert held.setdefault(job_id, member.name) == member.name
-        for job_id, ticket in pool._tickets.items():
+        for job_id, ticket in book._tickets.items():
             assert ticket.job_id == job_id
-            assert (ticket.state is State.QUEUED) == (job_id in pool._queue)
+            assert (ticket.state is State.QUEUED) == (job_id in book.queue)
             assert ticket.is_live == (job_id in held)
             assert (ticket.state is State.FINISHED) == (ticket.outcome is not None)
             if ticket.is_live:
@@ -297,9 +297,11 @@ class World:
                 assert ticket.token is not None
             if ticket.state is State.FINISHED:
                 assert not ticket.waiters
-        assert len(set(pool._queue)) == len(pool._queue)
-        assert set(pool._queue) <= pool._tickets.keys()
-        assert len(pool._finished) <= PLAN.most_finished
+        queued = list(book.queue)
+        assert len(set(queued)) == len(queued) == len(book.queue)
+        assert set(queued) <= book._tickets.keys()
+        assert len(book._finished) <= PLAN.most_finished
+        assert book.live == sum(t.outcome is None for t in book._tickets.values())
 
 
 JOBS = [make_job(f"job-{i}") for i in range(4)]

@@ -1,0 +1,91 @@
+"""What the broker writes down: every change of a job or a worker, as data.
+
+Pure. The pool gives entries beside its sends; whoever keeps them decides when the sends may leave.
+An entry holds the job as it stands after the change, so writing it twice changes nothing.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.wire import State
+
+
+class Change(StrEnum):
+    """What happened."""
+
+    SUBMITTED = "submitted"
+    ADOPTED = "adopted"
+    LEASED = "leased"
+    STARTED = "started"
+    CANCELLING = "cancelling"
+    REQUEUED = "requeued"
+    FINISHED = "finished"
+    FORGOTTEN = "forgotten"
+    JOINED = "joined"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A job as it has to be known again after a restart; its content and outcome lie beside it."""
+
+    job_id: str
+    spec_digest: str
+    state: State
+    rank: int
+    """Grows with submissions; the order of the queue."""
+    token: int | None = None
+    owner: str | None = None
+    crashes: int = 0
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One change."""
+
+    change: Change
+    job_id: str | None = None
+    worker: str | None = None
+    detail: str = ""
+    """Why, in words, or the kind of an outcome."""
+    row: Row | None = None
+    """After the change; None where a job is forgotten and where no job changed."""
+    job: AnyJob | None = None
+    """Where its content is new."""
+    outcome: AnyOutcome | None = None
+    """Where it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A job that ended, as an archive remembers it."""
+
+    spec_digest: str
+    token: int | None
+    owner: str | None
+    outcome: AnyOutcome
+
+
+class Archive(Protocol):
+    """What was written down before and is no longer in memory."""
+
+    def finished(self, job_id: str) -> Finished | None:
+        """Return how a job ended; None for one that is unknown or has not."""
+
+    def content(self, job_id: str) -> AnyJob | None:
+        """Return the job of that id; None where it is not kept."""
+
+
+class NoArchive:
+    """The archive of a broker that keeps nothing."""
+
+    def finished(self, job_id: str) -> Finished | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
+
+    def content(self, job_id: str) -> AnyJob | None:  # noqa: ARG002 - the protocol's
+        """Know nothing."""
+        return None
