@@ -5,7 +5,7 @@ make which move, and who is told, is decided in `pool.py`.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gpu_runner.jobs import AnyJob, AnyOutcome
 from gpu_runner.journal import Archive, Change, Entry, NoArchive, Row
@@ -61,6 +61,25 @@ class Book:
         """Write down what is not a move of a ticket."""
         self._entries.append(entry)
 
+    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
+        """Take over the jobs that had not ended when the last broker did; nothing is written."""
+        self._last_rank = max(last_rank, *(row.rank for row in rows), 0)
+        for row in rows:
+            ticket = Ticket(row.job_id, row.spec_digest, None, state=row.state, rank=row.rank)
+            ticket.token, ticket.owner, ticket.is_stored = row.token, row.owner, row.is_stored
+            ticket.crashes, ticket.losses = row.crashes, row.losses
+            ticket.note(f"restored as {row.state}", self.now_s)
+            self._tickets[row.job_id] = ticket
+            self.live += 1
+            if row.state is State.QUEUED:
+                self.queue.add(row.job_id, row.rank)
+
+    def content(self, ticket: Ticket) -> AnyJob | None:
+        """Return the job itself; None where nobody here knows it."""
+        if ticket.job is None and ticket.is_stored:
+            return self._archive.content(ticket.job_id)
+        return ticket.job
+
     # -- moves ---------------------------------------------------------------------------------
 
     def submit(self, job: AnyJob, spec_digest: str) -> Ticket:
@@ -114,7 +133,10 @@ class Book:
 
     def forget(self, ticket: Ticket, why: str) -> None:
         """Drop a job whose content nobody here knows."""
-        ticket.requeue(why, self.now_s)
+        if ticket.state is State.QUEUED:
+            self.queue.remove(ticket.job_id)
+        else:
+            ticket.requeue(why, self.now_s)
         del self._tickets[ticket.job_id]
         self.live -= 1
         self.note(Entry(change=Change.FORGOTTEN, job_id=ticket.job_id, detail=why))
@@ -174,4 +196,5 @@ def row_of(ticket: Ticket) -> Row:
         owner=ticket.owner,
         crashes=ticket.crashes,
         losses=ticket.losses,
+        is_stored=ticket.is_stored or ticket.job is not None,
     )

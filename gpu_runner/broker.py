@@ -1,11 +1,12 @@
-"""The broker process: one ROUTER around a Pool. It receives, sends and tells the time.
+"""The broker process: one ROUTER around a Pool. It receives, keeps, sends and tells the time.
 
 No decision is made here; a message that cannot be parsed is answered and counted, one that cannot
-be delivered is reported to the pool.
+be delivered is reported to the pool. What a message promises is kept before it leaves.
 """
 
 import logging
 import time
+from collections import deque
 from pathlib import Path
 
 import zmq
@@ -13,7 +14,9 @@ import zmq
 from gpu_runner import wire
 from gpu_runner.endpoint import router
 from gpu_runner.errors import PoolError
+from gpu_runner.keeping import Keeper, NoKeeper
 from gpu_runner.lock import lock_file
+from gpu_runner.outbox import Outbox
 from gpu_runner.pool import Pool, PoolPlan, Sends
 from gpu_runner.spool import write_file
 from gpu_runner.wire import Inbox, Malformed, Refusal, TooLarge
@@ -30,16 +33,37 @@ _HIGHEST_EPOCH = 2**31 - 1
 class Broker:
     """Serves one endpoint until it is told to stop."""
 
-    def __init__(self, endpoint: str, plan: PoolPlan) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        plan: PoolPlan,
+        keeper: Keeper | None = None,
+    ) -> None:
+        """Listen.
+
+        Args:
+            endpoint: where.
+            plan: what the pool is told.
+            keeper: where changes are kept before what depends on them is sent; by default
+                nowhere. It is closed with the broker.
+
+        Raises:
+            PoolError: the endpoint is not allowed or cannot be bound.
+            StoreFailed: what was kept cannot be read.
+        """
         self._endpoint = endpoint
         self._tick_s = plan.beat_s / _TICKS_A_BEAT
-        self._pool = Pool(plan, time.monotonic())
+        self._keeper: Keeper = keeper or NoKeeper()
+        self._outbox = Outbox()
+        self._pool = Pool(plan, time.monotonic(), self._keeper)
+        self._pool.restore(*self._keeper.restored())
         self._inbox = Inbox(wire.TO_BROKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._socket = router(self._context, endpoint)
         except PoolError:
             self._context.term()
+            self._keeper.close()
             raise
 
     @property
@@ -54,6 +78,8 @@ class Broker:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(stop, zmq.POLLIN)
+        if self._keeper.fileno is not None:
+            poller.register(self._keeper.fileno, zmq.POLLIN)
         logger.info("broker listens endpoint=%s", self.endpoint)
         try:
             next_tick_s = time.monotonic()
@@ -62,14 +88,18 @@ class Broker:
                 ready = dict(poller.poll(int(wait_s * 1000) + 1))
                 if stop in ready:
                     return
+                if self._keeper.fileno in ready:
+                    self._deliver(self._outbox.release(self._keeper.committed()))
                 if self._socket in ready:
                     self._receive_waiting()
                 if time.monotonic() >= next_tick_s:
-                    self._deliver(self._pool.tick(time.monotonic()))
+                    self._deliver(self._kept(self._pool.tick(time.monotonic())))
+                    self._keeper.flush()
                     next_tick_s = time.monotonic() + self._tick_s
         finally:
             self._socket.close()
             self._context.term()
+            self._keeper.close()
             logger.info("broker ends malformed=%s", dict(self._inbox.refused))
 
     def _receive_waiting(self) -> None:
@@ -83,7 +113,7 @@ class Broker:
                 self._refuse(peer, message)
             else:
                 logger.debug("received kind=%s", message.kind)
-                self._deliver(self._pool.receive(peer, message, time.monotonic()))
+                self._deliver(self._kept(self._pool.receive(peer, message, time.monotonic())))
 
     def _refuse(self, peer: bytes, malformed: Malformed) -> None:
         count = self._inbox.refused.total()
@@ -94,17 +124,22 @@ class Broker:
         code = Refusal.PROTOCOL if malformed.reason == "protocol" else Refusal.MALFORMED
         self._send(peer, wire.Refused(code=code, message=malformed.detail))
 
+    def _kept(self, sends: Sends) -> Sends:
+        """Have kept what `sends` depend on; return what may leave now."""
+        batch = self._keeper.write(self._pool.entries())
+        return self._outbox.hold(sends, batch, self._keeper.committed())
+
     def _deliver(self, sends: Sends) -> None:
-        waiting = list(sends)
+        waiting = deque(sends)
         while waiting:
-            peer, message = waiting.pop(0)
+            peer, message = waiting.popleft()
             if isinstance(message, wire.Lease):
                 logger.info("job leased job=%s token=%d", message.job.job_id, message.token)
             elif isinstance(message, wire.Result):
                 job_id, kind = message.outcome.job_id, message.outcome.kind
                 logger.info("outcome sent job=%s kind=%s", job_id, kind)
             if not self._send(peer, message):
-                waiting += self._pool.undelivered(peer, message, time.monotonic())
+                waiting += self._kept(self._pool.undelivered(peer, message, time.monotonic()))
 
     def _send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> bool:
         """Send without waiting; false when nobody is there or its queue is full."""

@@ -65,13 +65,14 @@ Workspace = Annotated[
 
 
 @app.command()
-def broker(
+def broker(  # noqa: PLR0913 - one parameter an option
     endpoint: Endpoint,
     state: Annotated[
         Path | None,
         typer.Option(
-            help="Directory that remembers the broker's epoch, so that a restarted broker hands "
-            "out larger tokens than the one before. Without it the clock serves.",
+            help="Directory of the broker's database: jobs, outcomes and events survive a restart "
+            "and a power cut. Without it they are kept in memory, and come back from clients and "
+            "workers.",
             metavar="DIR",
             file_okay=False,
         ),
@@ -85,6 +86,15 @@ def broker(
             min=0,
         ),
     ] = 0,
+    *,
+    in_memory: Annotated[
+        bool,
+        typer.Option(
+            "--in-memory",
+            help="Keep no database: --state remembers the epoch alone, so that a restarted "
+            "broker hands out larger tokens than the one before.",
+        ),
+    ] = False,
     beat_s: Annotated[float, typer.Option(help="Seconds between signs of life.", min=0.05)] = 2.0,
     lease_s: Annotated[
         float, typer.Option(help="A worker silent for so many seconds has lost its job.", min=0.5)
@@ -94,7 +104,7 @@ def broker(
         typer.Option(
             help="Seconds to wait for workers after a start. Default: --lease-s, for only then has "
             "every worker that runs a job been heard or given up; 0 at the first start with "
-            "--state.",
+            "--state, and where the database says who runs what.",
             min=0,
         ),
     ] = None,
@@ -102,14 +112,20 @@ def broker(
 ) -> None:
     """Hand out jobs to workers and outcomes to clients, until SIGTERM."""
     from gpu_runner.broker import Broker, next_epoch  # noqa: PLC0415 - see above
+    from gpu_runner.keeping import StoreKeeper  # noqa: PLC0415 - see above
     from gpu_runner.pool import PoolPlan  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import die_with_parent, signals_as_bytes  # noqa: PLC0415 - same
 
     die_with_parent(parent)
     _log_to_stderr()
     epoch = next_epoch(state)
+    is_informed = state is not None and epoch == 1
+    keeper = None
+    if state is not None and not in_memory:
+        keeper = StoreKeeper(state, epoch)
+        epoch, is_informed = keeper.epoch, is_informed or not keeper.is_new
     if settle_s is None:
-        settle_s = 0.0 if state is not None and epoch == 1 else lease_s
+        settle_s = 0.0 if is_informed else lease_s
     plan = PoolPlan(
         epoch=epoch,
         beat_s=beat_s,
@@ -118,7 +134,7 @@ def broker(
         expected_workers=workers,
     )
     with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
-        Broker(endpoint, plan).serve(stop)
+        Broker(endpoint, plan, keeper).serve(stop)
 
 
 @app.command()
@@ -223,15 +239,20 @@ def doctor(
 
 def main() -> None:
     """Run the command line; an error that its user can put right is one line, no traceback."""
-    from gpu_runner.errors import ArchiveError, RunnerError  # noqa: PLC0415 - see above
+    from gpu_runner.errors import ArchiveError, RunnerError, StoreFailed  # noqa: PLC0415 - see above
 
     try:
         app()
+    except StoreFailed as error:
+        typer.echo(f"kernelpilot-runner: {error}", err=True)
+        sys.exit(EXIT_STORE_FAILED)
     except RunnerError as error:
         typer.echo(f"kernelpilot-runner: {error}", err=True)
         sys.exit(Exit.USAGE if isinstance(error, ArchiveError) else Exit.UNSERVED)
 
 
+EXIT_STORE_FAILED = 70
+"""Of a broker whose database failed; whoever starts brokers starts it again."""
 _OWNER_PATIENCE_S = 15.0
 """How long a worker waits for the end of an earlier one of its name, and of its child."""
 

@@ -56,7 +56,7 @@ class ClientDesk:
                 self._leases.refuse(peer, job.job_id, Refusal.BUSY, text)
                 return
             self._book.submit(job, digest)
-        elif ticket.job is None and ticket.outcome is None:
+        elif ticket.job is None and ticket.outcome is None and not ticket.is_stored:
             self._book.learn(ticket, job)
         self._wait(peer, job.job_id)
 

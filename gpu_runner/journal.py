@@ -40,6 +40,8 @@ class Row:
     owner: str | None = None
     crashes: int = 0
     losses: int = 0
+    is_stored: bool = False
+    """Whether its content is kept beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,13 +4,14 @@ Pure. The two desks (`client_desk.py`, `worker_desk.py`) say what is asked; ever
 end of a job happens here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from gpu_runner import wire
 from gpu_runner.book import Book
 from gpu_runner.jobs import AnyOutcome
-from gpu_runner.journal import Archive, Change, Entry
+from gpu_runner.journal import Archive, Change, Entry, Row
 from gpu_runner.outcomes import cancelled
 from gpu_runner.roster import Member, Roster
 from gpu_runner.ticket import Ticket
@@ -67,6 +68,19 @@ class Leases:
         self._settled_at_s = now_s + plan.settle_s
         self._sends: list[Send] = []
 
+    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
+        """Go on with the jobs of the broker before.
+
+        What was leased is its worker's until that worker says otherwise, or is silent for as long
+        as a lease lasts from now.
+        """
+        self.book.now_s = self.now_s
+        self.book.restore(rows, last_rank)
+        self.last_token = max(self.last_token, *(row.token or 0 for row in rows), 0)
+        for row in rows:
+            if row.owner is not None and row.state is not State.QUEUED:
+                self.roster.expect(row.owner, self.now_s).held.add(row.job_id)
+
     def advance(self, now_s: float) -> None:
         """Let time pass.
 
@@ -100,7 +114,7 @@ class Leases:
             self.finish(ticket, ticket.runner_lost())
             return
         self._release(ticket)
-        if ticket.job is None:
+        if ticket.job is None and not ticket.is_stored:
             self._forget(ticket, why)
         else:
             self.book.requeue(ticket, why)
@@ -133,7 +147,7 @@ class Leases:
     def _forget(self, ticket: Ticket, why: str) -> None:
         """Drop a job whose content only a client knows; those who wait submit it again."""
         self.book.forget(ticket, why)
-        text = f"job {ticket.job_id!r} was lost with its worker; submit it again"
+        text = f"job {ticket.job_id!r} was lost: {why}; submit it again"
         for peer in sorted(ticket.waiters):
             self.refuse(peer, ticket.job_id, Refusal.UNKNOWN, text)
 
@@ -168,9 +182,13 @@ class Leases:
                 return
             ticket = self.book.known(job_id)
             member = self.roster.server_of(job_id)
-            if ticket is None or ticket.job is None or member is None or member.peer is None:
+            if ticket is None or member is None or member.peer is None:
+                continue
+            job = self.book.content(ticket)
+            if job is None:
+                self._forget(ticket, "its stored content cannot be read")
                 continue
             self.last_token += 1
             self.book.lease(ticket, member.name, self.last_token, beat=member.seq)
             member.held.add(job_id)
-            self.send(member.peer, wire.Lease(token=self.last_token, job=ticket.job))
+            self.send(member.peer, wire.Lease(token=self.last_token, job=job))

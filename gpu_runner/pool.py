@@ -4,9 +4,11 @@ Pure: `receive` and `tick` take a message and the time and return what to send; 
 what has to be written down before that is sent. No sockets, no clock, no files.
 """
 
+from collections.abc import Sequence
+
 from gpu_runner import wire
 from gpu_runner.client_desk import ClientDesk
-from gpu_runner.journal import Archive, Entry
+from gpu_runner.journal import Archive, Entry, Row
 from gpu_runner.leases import Leases, PoolPlan, Send, Sends
 from gpu_runner.wire import State
 from gpu_runner.worker_desk import WorkerDesk
@@ -29,6 +31,15 @@ class Pool:
         self._clients = ClientDesk(self._leases)
         self._workers = WorkerDesk(self._leases)
 
+    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
+        """Go on with the jobs of the broker before; call it before anything else.
+
+        Args:
+            rows: the jobs that had not ended, in order of their ranks.
+            last_rank: the largest rank of any job, ended ones included.
+        """
+        self._leases.restore(rows, last_rank)
+
     def receive(self, peer: bytes, message: wire.ToBroker, now_s: float) -> Sends:
         """Take in one message; return what to send because of it, in order.
 
@@ -47,7 +58,7 @@ class Pool:
         self._leases.advance(now_s)
         for member in self._leases.roster.silent(now_s):
             why = f"worker {member.name} fell silent"
-            self._leases.dismiss(member, why, is_charged=True)
+            self._leases.dismiss(member, why, is_charged=not member.is_expected)
         return self._leases.flush()
 
     def undelivered(self, peer: bytes, message: wire.AnyMessage, now_s: float) -> Sends:

@@ -21,7 +21,7 @@ class Member:
     name: str
     incarnation: str
     slots: int
-    environment: Environment
+    environment: Environment | None
     peer: bytes | None
     """Where it is reached; None after a send failed, until it says hello again."""
     heard_s: float
@@ -31,6 +31,8 @@ class Member:
     held: set[str] = field(default_factory=set)
     """Ids of the live jobs it owns."""
     is_draining: bool = False
+    is_expected: bool = False
+    """Known from before a restart of the broker and not heard since; it counts as no worker."""
 
     @property
     def has_free_slot(self) -> bool:
@@ -48,10 +50,11 @@ class Roster:
         self._names: dict[bytes, str] = {}
 
     def __len__(self) -> int:
-        return len(self._members)
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(tuple(self._members.values()))
+        """Yield the workers that have registered, in the order in which they did."""
+        return iter(tuple(m for m in self._members.values() if not m.is_expected))
 
     def named(self, name: str) -> Member | None:
         """Return the worker of that name."""
@@ -66,9 +69,27 @@ class Roster:
         known = self._members.get(hello.worker)
         return (
             known is not None
+            and not known.is_expected
             and known.incarnation != hello.incarnation
             and now_s - known.heard_s < FRESH_BEATS * self._beat_s
         )
+
+    def expect(self, name: str, now_s: float) -> Member:
+        """Return the worker of that name; one that is not registered has a lease from now."""
+        known = self._members.get(name)
+        if known is None:
+            known = self._members[name] = Member(
+                name=name,
+                incarnation="",
+                slots=1,
+                environment=None,
+                peer=None,
+                heard_s=now_s,
+                seq=0,
+                spooled=set(),
+                is_expected=True,
+            )
+        return known
 
     def register(self, peer: bytes, hello: Hello, now_s: float) -> Member:
         """Put a worker on the list, with what it held before under this name."""
@@ -106,7 +127,7 @@ class Roster:
 
     def silent(self, now_s: float) -> tuple[Member, ...]:
         """Return the workers whose leases are over."""
-        return tuple(m for m in self if now_s - m.heard_s >= self._lease_s)
+        return tuple(m for m in self._members.values() if now_s - m.heard_s >= self._lease_s)
 
     def server_of(self, job_id: str) -> Member | None:
         """Return a worker that may take the job now.

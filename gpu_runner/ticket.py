@@ -48,6 +48,8 @@ class Ticket:
     """Leases that ended without an outcome, charged or not."""
     rank: int = 0
     """Its place in the queue, kept when a lease is lost."""
+    is_stored: bool = False
+    """Whether the archive has its content, where `job` is None."""
     outcome: AnyOutcome | None = None
     waiters: set[bytes] = field(default_factory=set)
     story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
@@ -64,7 +66,8 @@ class Ticket:
             IllegalMove: it is not queued, nobody knows its content, or the token does not grow.
         """
         self._check("lease")
-        if self.job is None or (self.token is not None and token <= self.token):
+        is_known = self.job is not None or self.is_stored
+        if not is_known or (self.token is not None and token <= self.token):
             msg = f"job {self.job_id!r} cannot be leased under token {token}, last was {self.token}"
             raise IllegalMove(msg)
         self._move(State.LEASED, f"leased to {worker} under token {token}", now_s)

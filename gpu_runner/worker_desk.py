@@ -53,9 +53,10 @@ class WorkerDesk:
             leases.send(peer, wire.Busy(retry_after_s=plan.beat_s))
             return
         known = self._roster.named(hello.worker)
-        has_crashed = known is not None and known.incarnation != hello.incarnation
+        is_new = known is None or known.is_expected
+        has_crashed = not is_new and known is not None and known.incarnation != hello.incarnation
         member = self._roster.register(peer, hello, leases.now_s)
-        if known is None or has_crashed:
+        if is_new or has_crashed:
             self._book.note(Entry(change=Change.JOINED, worker=member.name))
         if 0 < plan.expected_workers <= len(self._roster):
             leases.settle()

@@ -4,14 +4,19 @@ The simulated worker follows `worker.py`: one slot, a spool, outcomes owed until
 the fence. What may never happen is asserted where it would happen.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
+from gpu_runner.journal import Entry, Finished
+from gpu_runner.keeping import LAZY
 from gpu_runner.message import digest_of
+from gpu_runner.outbox import Outbox
 from gpu_runner.outcomes import is_final
 from gpu_runner.pool import Pool, PoolPlan
+from gpu_runner.store import Store
 from gpu_runner.wire import Held, State
 from tests.builders import make_environment
 from tests.gpu_runner.executors import make_built, make_job
@@ -128,6 +133,7 @@ class SimWorker:
         elif self.running is None:
             self.world.assert_nobody_else_runs(self, job.job_id)
             self.running = Running(job, lease.token)
+            self.world.started[job.job_id] += 1
             self.send(wire.Started(job_id=job.job_id, token=lease.token))
         elif self.running.job == job:
             self.running.token = lease.token
@@ -183,10 +189,71 @@ class SimClient:
                 self.ask(self.wanted[message.job_id])
 
 
+class Disk:
+    """A database in memory whose commits a test makes one by one."""
+
+    def __init__(self) -> None:
+        self.store = Store(None)
+        self.waiting: list[tuple[int, tuple[Entry, ...]]] = []
+        self.lazy: tuple[Entry, ...] = ()
+        self.batch = self.kept = 0
+
+    def write(self, entries):
+        self.lazy += entries
+        if any(entry.change not in LAZY for entry in entries):
+            self.batch += 1
+            self.waiting.append((self.batch, self.lazy))
+            self.lazy = ()
+        return self.batch
+
+    def commit(self, count):
+        while self.waiting and count:
+            count -= 1
+            self.kept, entries = self.waiting.pop(0)
+            self.store.keep(entries, epoch=1, at_s=0.0)
+
+    def crash(self):
+        """Lose what was not committed."""
+        self.waiting, self.lazy, self.batch = [], (), self.kept
+
+    def finished(self, job_id):
+        for _, entries in reversed(self.waiting):
+            for entry in reversed(entries):
+                if entry.job_id == job_id and entry.row is not None and entry.outcome is not None:
+                    row = entry.row
+                    return Finished(
+                        spec_digest=row.spec_digest,
+                        token=row.token,
+                        owner=row.owner,
+                        outcome=entry.outcome,
+                    )
+        return self.store.finished(job_id)
+
+    def content(self, job_id):
+        return self.store.content(job_id)
+
+    def row(self, job_id):
+        query = "SELECT state, token FROM job WHERE job_id = ?"
+        return self.store._db.execute(query, (job_id,)).fetchone()
+
+    def ends(self):
+        """Job id to how often it ended for good."""
+        query = (
+            "SELECT job_id, count(*) FROM event WHERE change = 'finished' "
+            "AND detail != 'unserved' GROUP BY job_id"
+        )
+        return dict(self.store._db.execute(query))
+
+
 class World:
     """Everything but the rules of a test."""
 
-    def __init__(self, workers: int = 2, clients: int = 2, *, expected: int = 2) -> None:
+    def __init__(
+        self, workers: int = 2, clients: int = 2, *, expected: int = 2, disk: Disk | None = None
+    ) -> None:
+        self.disk = disk
+        self.outbox = Outbox()
+        self.started: Counter[str] = Counter()
         self.plan = replace(PLAN, expected_workers=expected)
         self.now_s = 0.0
         self.peers: dict[bytes, Any] = {}
@@ -212,9 +279,16 @@ class World:
 
     def start_broker(self):
         self.epoch += 1
-        self.terminal = {}
         self.queued.clear()
-        self.pool = Pool(replace(self.plan, epoch=self.epoch), self.now_s)
+        self.outbox = Outbox()
+        plan = replace(self.plan, epoch=self.epoch)
+        if self.disk is None:
+            self.terminal = {}
+            self.pool = Pool(plan, self.now_s)
+        else:
+            self.disk.crash()
+            self.pool = Pool(replace(plan, settle_s=0.0), self.now_s, self.disk)
+            self.pool.restore(tuple(self.disk.store.rows()), self.disk.store.last_rank())
         for person in self.people:
             person.peer = self.new_peer(person)
 
@@ -223,6 +297,18 @@ class World:
             self.take(self.pool.receive(peer, message, self.now_s))
 
     def take(self, sends):
+        if self.disk is not None:
+            batch = self.disk.write(self.pool.entries())
+            sends = self.outbox.hold(sends, batch, self.disk.kept)
+        self.post(sends)
+
+    def commit(self, count: int = 10_000):
+        """Let the disk write; what waited for it is sent."""
+        if self.disk is not None:
+            self.disk.commit(count)
+            self.post(self.outbox.release(self.disk.kept))
+
+    def post(self, sends):
         for peer, message in sends:
             self.watch(message)
             person = self.peers[peer]
@@ -231,7 +317,22 @@ class World:
             elif not self.loses:
                 self.queued.append((peer, message))
 
+    def watch_promises(self, message):
+        """Nothing is said that is not on disk."""
+        match message:
+            case wire.Submitted():
+                assert self.disk.row(message.job_id) is not None, "submitted before its commit"
+            case wire.Lease():
+                assert self.disk.row(message.job.job_id)[1] >= message.token
+            case wire.Result() if is_final(message.outcome):
+                assert self.disk.row(message.outcome.job_id)[0] == "finished"
+            case wire.Ack(is_accepted=True) if self.disk.row(message.job_id)[0] != "finished":
+                # What was not served may have been submitted again since.
+                assert self.disk.ends().get(message.job_id, 0) == 0
+
     def watch(self, message):
+        if self.disk is not None:
+            self.watch_promises(message)
         if isinstance(message, wire.Lease):
             assert message.token > self.last_token, "tokens must grow"
             self.last_token = message.token
@@ -262,16 +363,20 @@ class World:
         """Heal everything; every job that a client wants must end."""
         self.loses = False
         for _ in range(80):
+            self.commit()
             for client in self.clients:
                 for job_id, job in client.wanted.items():
                     if job_id not in client.outcomes:
                         client.ask(job)
+            self.commit()
             for worker in self.workers:
                 worker.beat()
+            self.commit()
             self.deliver()
             for worker in self.workers:
                 if worker.running:
                     worker.finish()
+            self.commit()
             self.deliver()
             if all(c.wanted.keys() <= c.outcomes.keys() for c in self.clients):
                 return
@@ -283,7 +388,7 @@ class World:
         """The pool's picture agrees with itself."""
         leases, book = self.pool._leases, self.pool._leases.book
         held: dict[str, str] = {}
-        for member in leases.roster:
+        for member in leases.roster._members.values():
             assert len(member.held) <= member.slots
             for job_id in member.held:
                 assert held.setdefault(job_id, member.name) == member.name
@@ -301,6 +406,8 @@ class World:
         assert len(set(queued)) == len(queued) == len(book.queue)
         assert set(queued) <= book._tickets.keys()
         assert len(book._finished) <= PLAN.most_finished
+        if self.disk is not None:
+            assert set(self.disk.ends().values()) <= {1}, "a job ended twice"
         assert book.live == sum(t.outcome is None for t in book._tickets.values())
 
 
