@@ -4,14 +4,19 @@ Pure. Each move of a ticket goes through here, so that none is left out of the j
 make which move, and who is told, is decided in `pool.py`.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 
 from gpu_runner.jobs import AnyJob, AnyOutcome
 from gpu_runner.journal import Archive, Change, Entry, NoArchive, Row
 from gpu_runner.queueing import Queue
+from gpu_runner.terms import Terms, session_of, terms_of
 from gpu_runner.ticket import Ticket
 from gpu_runner.wire import Held, State
+
+_LOOK_AGAIN_S = 1.0
+"""When a job that was leased at its deadline is looked at again."""
 
 
 class Book:
@@ -33,6 +38,9 @@ class Book:
         self.queue = Queue()
         self.live = 0
         """Jobs that have not ended."""
+        self.sessions: Counter[str] = Counter()
+        """The same by session."""
+        self._deadlines: list[tuple[float, int, str]] = []
         self.now_s = 0.0
 
     def __iter__(self) -> Iterator[Ticket]:
@@ -67,12 +75,13 @@ class Book:
         for row in rows:
             ticket = Ticket(row.job_id, row.spec_digest, None, state=row.state, rank=row.rank)
             ticket.token, ticket.owner, ticket.is_stored = row.token, row.owner, row.is_stored
-            ticket.crashes, ticket.losses = row.crashes, row.losses
+            ticket.crashes, ticket.losses, ticket.terms = row.crashes, row.losses, row.terms
             ticket.note(f"restored as {row.state}", self.now_s)
-            self._tickets[row.job_id] = ticket
-            self.live += 1
+            self._open(ticket)
             if row.state is State.QUEUED:
-                self.queue.add(row.job_id, row.rank)
+                self.queue.add(row.job_id, row.rank, row.terms)
+            if row.left_s is not None:
+                self._set_deadline(ticket, row.left_s)
 
     def content(self, ticket: Ticket) -> AnyJob | None:
         """Return the job itself; None where nobody here knows it."""
@@ -82,13 +91,29 @@ class Book:
 
     # -- moves ---------------------------------------------------------------------------------
 
-    def submit(self, job: AnyJob, spec_digest: str) -> Ticket:
-        """Open a ticket and queue it; an earlier one of the id has ended unserved."""
+    def submit(
+        self,
+        job: AnyJob,
+        spec_digest: str,
+        terms: Terms | None = None,
+        *,
+        deadline_s: float | None = None,
+    ) -> Ticket:
+        """Open a ticket and queue it; an earlier one of the id has ended unserved.
+
+        Args:
+            job: what to run.
+            spec_digest: of the job.
+            terms: by default those that follow from the job.
+            deadline_s: how long it may wait for a worker, from now.
+        """
         ticket = Ticket(job.job_id, spec_digest, job, rank=self._next_rank())
+        ticket.terms = terms or terms_of(job)
         ticket.note("submitted", self.now_s)
-        self._tickets[job.job_id] = ticket
-        self.live += 1
-        self.queue.add(ticket.job_id, ticket.rank)
+        self._open(ticket)
+        self.queue.add(ticket.job_id, ticket.rank, ticket.terms)
+        if deadline_s is not None:
+            self._set_deadline(ticket, deadline_s)
         self._write(Change.SUBMITTED, ticket, job=job)
         return ticket
 
@@ -97,22 +122,24 @@ class Book:
         ticket = self._tickets.get(held.job_id)
         if ticket is None:
             ticket = Ticket(held.job_id, held.spec_digest, None, rank=self._next_rank())
-            self._tickets[held.job_id] = ticket
-            self.live += 1
+            ticket.terms = Terms(session=session_of(held.job_id))
+            self._open(ticket)
         else:
             self.queue.remove(held.job_id)
         ticket.adopt(worker, held.token, self.now_s)
         self._write(Change.ADOPTED, ticket)
 
-    def learn(self, ticket: Ticket, job: AnyJob) -> None:
+    def learn(self, ticket: Ticket, job: AnyJob, terms: Terms) -> None:
         """Note the content of a job that was adopted without it."""
-        ticket.job = job
+        self._close(ticket)
+        ticket.job, ticket.terms = job, terms
+        self._open(ticket)
         self._write(Change.SUBMITTED, ticket, job=job)
 
     def lease(self, ticket: Ticket, worker: str, token: int, *, beat: int) -> None:
         """Hand a queued job to a worker."""
         ticket.lease(worker, token, self.now_s, beat=beat)
-        self.queue.remove(ticket.job_id)
+        self.queue.serve(ticket.job_id)
         self._write(Change.LEASED, ticket)
 
     def start(self, ticket: Ticket) -> None:
@@ -128,7 +155,7 @@ class Book:
     def requeue(self, ticket: Ticket, why: str) -> None:
         """Put a job whose lease gave no outcome back in its place."""
         ticket.requeue(why, self.now_s)
-        self.queue.add(ticket.job_id, ticket.rank)
+        self.queue.add(ticket.job_id, ticket.rank, ticket.terms)
         self._write(Change.REQUEUED, ticket, detail=why)
 
     def forget(self, ticket: Ticket, why: str) -> None:
@@ -137,8 +164,8 @@ class Book:
             self.queue.remove(ticket.job_id)
         else:
             ticket.requeue(why, self.now_s)
+        self._close(ticket)
         del self._tickets[ticket.job_id]
-        self.live -= 1
         self.note(Entry(change=Change.FORGOTTEN, job_id=ticket.job_id, detail=why))
 
     def finish(self, ticket: Ticket, outcome: AnyOutcome) -> None:
@@ -147,9 +174,21 @@ class Book:
         ticket.finish(outcome, self.now_s)
         if was_queued:
             self.queue.remove(ticket.job_id)
-        self.live -= 1
+        self._close(ticket)
         self._write(Change.FINISHED, ticket, detail=outcome.kind, outcome=outcome)
         self._remember(ticket)
+
+    def overdue(self) -> Iterator[Ticket]:
+        """Yield, once, the jobs that still wait at their deadline."""
+        while self._deadlines and self._deadlines[0][0] <= self.now_s:
+            _, rank, job_id = heappop(self._deadlines)
+            ticket = self._tickets.get(job_id)
+            if ticket is None or ticket.rank != rank:
+                continue
+            if ticket.state is State.QUEUED:
+                yield ticket
+            elif ticket.is_live:  # it may come back to the queue
+                heappush(self._deadlines, (self.now_s + _LOOK_AGAIN_S, rank, job_id))
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -159,6 +198,22 @@ class Book:
             old = self._finished.popleft()
             if self._tickets.get(old.job_id) is old:
                 del self._tickets[old.job_id]
+
+    def _open(self, ticket: Ticket) -> None:
+        self._tickets[ticket.job_id] = ticket
+        self.live += 1
+        self.sessions[ticket.terms.session] += 1
+
+    def _close(self, ticket: Ticket) -> None:
+        session = ticket.terms.session
+        self.live -= 1
+        self.sessions[session] -= 1
+        if not self.sessions[session]:
+            del self.sessions[session]
+
+    def _set_deadline(self, ticket: Ticket, left_s: float) -> None:
+        ticket.deadline_s = self.now_s + left_s
+        heappush(self._deadlines, (ticket.deadline_s, ticket.rank, ticket.job_id))
 
     def _next_rank(self) -> int:
         self._last_rank += 1
@@ -178,15 +233,15 @@ class Book:
             job_id=ticket.job_id,
             worker=ticket.owner,
             detail=detail,
-            row=row_of(ticket),
+            row=row_of(ticket, self.now_s),
             job=job,
             outcome=outcome,
         )
         self._entries.append(entry)
 
 
-def row_of(ticket: Ticket) -> Row:
-    """Return what has to be known of a ticket after a restart."""
+def row_of(ticket: Ticket, now_s: float = 0.0) -> Row:
+    """Return what has to be known of a ticket after a restart; its deadline counts from `now_s`."""
     return Row(
         job_id=ticket.job_id,
         spec_digest=ticket.spec_digest,
@@ -196,5 +251,7 @@ def row_of(ticket: Ticket) -> Row:
         owner=ticket.owner,
         crashes=ticket.crashes,
         losses=ticket.losses,
+        terms=ticket.terms,
+        left_s=None if ticket.deadline_s is None else ticket.deadline_s - now_s,
         is_stored=ticket.is_stored or ticket.job is not None,
     )

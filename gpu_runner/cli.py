@@ -148,6 +148,14 @@ def worker(
         float,
         typer.Option(help="Seconds past a job's own timeout before it is killed.", min=0),
     ] = 10.0,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Something this machine offers and a job may need; may be given several times. "
+            "Its architecture, `gpu` or `cpu`, `nvrtc`, `triton`, `ncu` and `sanitizer` are found.",
+            metavar="TAG",
+        ),
+    ] = None,
     executor: Executor = _EXECUTOR,
     parent: Parent = None,
 ) -> None:
@@ -165,12 +173,18 @@ def worker(
     )
     from gpu_runner.spool import Spool  # noqa: PLC0415 - see above
     from gpu_runner.supervisors import Supervisors  # noqa: PLC0415 - see above
+    from gpu_runner.tags import machine_tags  # noqa: PLC0415 - see above
     from gpu_runner.worker import Worker  # noqa: PLC0415 - see above
 
     die_with_parent(parent)
     adopt_orphans()
     _log_to_stderr()
-    plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
+    plan = ExecutionPlan(
+        workspace=_made(workspace),
+        executor=executor,
+        grace_s=grace_s,
+        tags=machine_tags(tag or ()),
+    )
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
     machine = fit_machine()
     with (

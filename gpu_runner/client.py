@@ -50,19 +50,31 @@ class BusClient:
     Cancelling the task that awaits `run` cancels the job.
     """
 
-    def __init__(self, endpoint: str, *, patience_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        patience_s: float = 120.0,
+        session: str | None = None,
+        priority: int = wire.MIDDLE_PRIORITY,
+    ) -> None:
         """Connect; the first message leaves with the first call.
 
         Args:
             endpoint: the broker's.
             patience_s: how long to go on without an answer, or without any worker registered,
                 before a job ends as `Unserved(runner_lost)`.
+            session: who takes turns with the other sessions of the broker; by default the run
+                that a job's id begins with.
+            priority: 0 to 9 of every job; 9 is served first.
 
         Raises:
             PoolError: the endpoint cannot be understood.
         """
         self._endpoint = endpoint
         self._patience_s = patience_s
+        self._session = session
+        self._priority = priority
         self._context = zmq.asyncio.Context()
         self._socket: Any = dealer(self._context, endpoint)
         self._inbox = Inbox(wire.TO_CLIENT)
@@ -84,7 +96,8 @@ class BusClient:
             msg = f"job id {job.job_id!r} is awaited here for another job"
             raise PoolError(msg)
         if ticket is None:
-            frames = wire.encode(wire.Submit(job=job))
+            submit = wire.Submit(job=job, session=self._session, priority=self._priority)
+            frames = wire.encode(submit)
             ticket = self._tickets[job.job_id] = _Ticket(job, frames)
             self._start_patience()
         ticket.callers += 1

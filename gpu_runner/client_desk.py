@@ -6,6 +6,7 @@ from gpu_runner import wire
 from gpu_runner.leases import Leases
 from gpu_runner.message import digest_of
 from gpu_runner.outcomes import cancelled, is_final
+from gpu_runner.terms import Terms, terms_of
 from gpu_runner.wire import Refusal, State
 
 
@@ -51,14 +52,26 @@ class ClientDesk:
             )
             return
         if ticket is None or (ticket.outcome is not None and not is_final(ticket.outcome)):
-            if self._book.live >= self._leases.plan.most_live:
-                text = "the queue is full; submit later"
-                self._leases.refuse(peer, job.job_id, Refusal.BUSY, text)
+            terms = _terms(message)
+            full = self._why_full(terms)
+            if full:
+                self._leases.refuse(peer, job.job_id, Refusal.BUSY, full)
                 return
-            self._book.submit(job, digest)
+            self._book.submit(job, digest, terms, deadline_s=message.deadline_s)
         elif ticket.job is None and ticket.outcome is None and not ticket.is_stored:
-            self._book.learn(ticket, job)
+            self._book.learn(ticket, job, _terms(message))
         self._wait(peer, job.job_id)
+
+    def _why_full(self, terms: Terms) -> str:
+        plan = self._leases.plan
+        if self._book.live >= plan.most_live:
+            return "the queue is full; submit later"
+        if self._book.sessions[terms.session] >= plan.most_of_session:
+            return (
+                f"session {terms.session!r} has {plan.most_of_session} unfinished jobs, as many as "
+                "one may have; submit later"
+            )
+        return ""
 
     def _wait(self, peer: bytes, job_id: str) -> None:
         ticket = self._book.find(job_id)
@@ -69,7 +82,7 @@ class ClientDesk:
             self._leases.send(peer, wire.Result(outcome=ticket.outcome))
         else:
             ticket.waiters.add(peer)
-            workers = len(self._leases.roster)
+            workers = self._leases.dispatch.servers(ticket.terms.demand)
             answer = wire.Submitted(job_id=job_id, state=ticket.state, workers=workers)
             self._leases.send(peer, answer)
 
@@ -87,3 +100,9 @@ class ClientDesk:
         first = next(iter(roster), None)
         environment = first.environment if first else None
         self._leases.send(peer, wire.Described(environment=environment, workers=len(roster)))
+
+
+def _terms(message: wire.Submit) -> Terms:
+    return terms_of(
+        message.job, session=message.session, priority=message.priority, need=message.need
+    )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.terms import PLAIN, Terms
 from gpu_runner.wire import State
 
 
@@ -40,6 +41,9 @@ class Row:
     owner: str | None = None
     crashes: int = 0
     losses: int = 0
+    terms: Terms = PLAIN
+    left_s: float | None = None
+    """Until its deadline, when this was written."""
     is_stored: bool = False
     """Whether its content is kept beside it."""
 

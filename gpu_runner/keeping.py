@@ -138,7 +138,7 @@ class StoreKeeper:
         Raises:
             StoreFailed: the database cannot be read.
         """
-        return tuple(self._reader.rows()), self._reader.last_rank()
+        return tuple(self._reader.rows(time.time())), self._reader.last_rank()
 
     def write(self, entries: Sequence[Entry]) -> int:
         """Have entries kept; return the number of the newest batch that sends must wait for."""

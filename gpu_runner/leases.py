@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from gpu_runner import wire
 from gpu_runner.book import Book
+from gpu_runner.dispatch import Dispatch
 from gpu_runner.jobs import AnyOutcome
 from gpu_runner.journal import Archive, Change, Entry, Row
 from gpu_runner.outcomes import cancelled
@@ -39,8 +40,12 @@ class PoolPlan:
     """Lost runners a job may be charged with."""
     loss_budget: int = 10
     """Lost leases of any kind; ends a job that kills its worker before it is seen to run."""
-    most_live: int = 5000
+    most_live: int = 20_000
     """Unfinished jobs; a further submission is refused as busy."""
+    most_of_session: int = 5000
+    """Of these of one session, so that one cannot keep the others out."""
+    most_drain_s: float = 60.0
+    """How long builds are held back on a worker for a job that wants all of it."""
     most_finished: int = 32
     """Outcomes kept for repeated questions; older ones are in the workers' spools."""
     retry_after_s: float = 1.0
@@ -65,6 +70,7 @@ class Leases:
         self.last_token = plan.epoch << EPOCH_SHIFT
         self.roster = Roster(beat_s=plan.beat_s, lease_s=plan.lease_s)
         self.book = Book(most_finished=plan.most_finished, archive=archive)
+        self.dispatch = Dispatch(self.book, self.roster, most_drain_s=plan.most_drain_s)
         self._settled_at_s = now_s + plan.settle_s
         self._sends: list[Send] = []
 
@@ -91,6 +97,11 @@ class Leases:
             msg = f"time went back from {self.now_s} to {now_s}; give a monotonic clock"
             raise ValueError(msg)
         self.now_s = self.book.now_s = now_s
+
+    def expire(self) -> None:
+        """End the jobs that no worker took in time."""
+        for ticket in self.book.overdue():
+            self.finish(ticket, ticket.expired())
 
     # -- jobs ----------------------------------------------------------------------------------
 
@@ -177,18 +188,13 @@ class Leases:
     def _lease_what_can_be(self) -> None:
         if self.now_s < self._settled_at_s:
             return
-        for job_id in self.book.queue:
-            if not any(member.has_free_slot for member in self.roster):
-                return
-            ticket = self.book.known(job_id)
-            member = self.roster.server_of(job_id)
-            if ticket is None or member is None or member.peer is None:
-                continue
+        for ticket, member in self.dispatch.pairs(self.now_s):
             job = self.book.content(ticket)
             if job is None:
                 self._forget(ticket, "its stored content cannot be read")
                 continue
+            assert member.peer is not None, "a worker that cannot be reached has no free slot"
             self.last_token += 1
             self.book.lease(ticket, member.name, self.last_token, beat=member.seq)
-            member.held.add(job_id)
+            member.held.add(ticket.job_id)
             self.send(member.peer, wire.Lease(token=self.last_token, job=job))

@@ -54,11 +54,12 @@ class Pool:
         return self._leases.flush()
 
     def tick(self, now_s: float) -> Sends:
-        """Let time pass: leases expire, the pool settles."""
+        """Let time pass: leases and deadlines pass, the pool settles."""
         self._leases.advance(now_s)
         for member in self._leases.roster.silent(now_s):
             why = f"worker {member.name} fell silent"
             self._leases.dismiss(member, why, is_charged=not member.is_expected)
+        self._leases.expire()
         return self._leases.flush()
 
     def undelivered(self, peer: bytes, message: wire.AnyMessage, now_s: float) -> Sends:

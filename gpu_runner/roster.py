@@ -30,14 +30,22 @@ class Member:
     spooled: set[str]
     held: set[str] = field(default_factory=set)
     """Ids of the live jobs it owns."""
+    tags: frozenset[str] = frozenset()
     is_draining: bool = False
+    drained_since_s: float | None = None
+    """Since when no build is leased to it, for a job that wants all of it."""
     is_expected: bool = False
     """Known from before a restart of the broker and not heard since; it counts as no worker."""
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is reached and takes jobs."""
+        return self.peer is not None and not self.is_draining
+
+    @property
     def has_free_slot(self) -> bool:
         """Whether it can take one more job."""
-        return self.peer is not None and not self.is_draining and len(self.held) < self.slots
+        return self.is_open and len(self.held) < self.slots
 
 
 class Roster:
@@ -106,6 +114,7 @@ class Roster:
             seq=hello.seq,
             spooled=set(hello.spooled),
             held=set(known.held) if known else set(),
+            tags=tags_of(hello),
         )
         self._members[hello.worker] = member
         self._names[peer] = hello.worker
@@ -129,11 +138,11 @@ class Roster:
         """Return the workers whose leases are over."""
         return tuple(m for m in self._members.values() if now_s - m.heard_s >= self._lease_s)
 
-    def server_of(self, job_id: str) -> Member | None:
-        """Return a worker that may take the job now.
 
-        One that has its outcome in the spool comes first, and is waited for: anywhere else the
-        job would be executed a second time.
-        """
-        holders = [m for m in self if job_id in m.spooled and not m.is_draining and m.peer]
-        return next((m for m in holders or self if m.has_free_slot), None)
+def tags_of(hello: Hello) -> frozenset[str]:
+    """Return what a worker offers: what it says, and what follows from its machine."""
+    arch = hello.environment.arch
+    if not arch.startswith("sm_"):
+        return frozenset({*hello.tags, arch, "cpu"})
+    # A worker that names no tools is asked for all of them, and says what is missing.
+    return frozenset({*(hello.tags or ("nvrtc", "triton", "ncu")), arch, "gpu"})

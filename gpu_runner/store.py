@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import JOB, OUTCOME, AnyJob
 from gpu_runner.journal import Change, Entry, Finished, Row
 from gpu_runner.outcomes import is_final
+from gpu_runner.terms import Terms
 from gpu_runner.wire import State
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_TERMS: TypeAdapter[Terms] = TypeAdapter(Terms)
 FILE_NAME = "broker.sqlite"
 
 _SCHEMA = """
@@ -35,6 +37,8 @@ CREATE TABLE job (
     owner TEXT,
     crashes INTEGER NOT NULL,
     losses INTEGER NOT NULL,
+    terms TEXT NOT NULL,
+    deadline_at_s REAL,
     changed_at_s REAL NOT NULL
 );
 CREATE INDEX live_job ON job (rank) WHERE state != 'finished';
@@ -52,10 +56,10 @@ CREATE TABLE event (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
-_PUT_JOB = "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PUT_JOB = "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ROW = (
-    "SELECT job_id, spec_digest, state, rank, token, owner, crashes, losses, "
+    "SELECT job_id, spec_digest, state, rank, token, owner, crashes, losses, terms, deadline_at_s, "
     "EXISTS (SELECT 1 FROM content WHERE content.job_id = job.job_id) FROM job"
 )
 
@@ -187,16 +191,32 @@ class Store:
         """Whether no broker has begun an epoch here."""
         return self._number("SELECT count(*) FROM meta WHERE name = 'epoch'") == 0
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, at_s: float = 0.0) -> Iterator[Row]:
         """Yield the jobs that have not ended, in order of their ranks.
+
+        Args:
+            at_s: the time, as given to `keep`; deadlines are counted from it.
 
         Raises:
             StoreFailed: the database cannot be read.
         """
         with self._translated():
             found = self._db.execute(f"{_ROW} WHERE state != 'finished' ORDER BY rank")
-            for values in found:
-                yield _row(*values)
+            for *values, terms, deadline_at_s, is_stored in found:
+                job_id, spec_digest, state, rank, token, owner, crashes, losses = values
+                yield Row(
+                    job_id=job_id,
+                    spec_digest=spec_digest,
+                    state=State(state),
+                    rank=rank,
+                    token=token,
+                    owner=owner,
+                    crashes=crashes,
+                    losses=losses,
+                    terms=_TERMS.validate_json(terms),
+                    left_s=None if deadline_at_s is None else deadline_at_s - at_s,
+                    is_stored=bool(is_stored),
+                )
 
     def last_rank(self) -> int:
         """Return the largest rank of any job."""
@@ -332,29 +352,7 @@ def _values(row: Row, at_s: float) -> tuple[object, ...]:
         row.owner,
         row.crashes,
         row.losses,
+        _TERMS.dump_json(row.terms).decode(),
+        None if row.left_s is None else at_s + row.left_s,
         at_s,
-    )
-
-
-def _row(  # noqa: PLR0913, PLR0917 - the columns of one query
-    job_id: str,
-    spec_digest: str,
-    state: str,
-    rank: int,
-    token: int | None,
-    owner: str | None,
-    crashes: int,
-    losses: int,
-    is_stored: int,
-) -> Row:
-    return Row(
-        job_id=job_id,
-        spec_digest=spec_digest,
-        state=State(state),
-        rank=rank,
-        token=token,
-        owner=owner,
-        crashes=crashes,
-        losses=losses,
-        is_stored=bool(is_stored),
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
+from gpu_runner.terms import PLAIN, Terms
 from gpu_runner.wire import State
 
 STORY_LINES = 24
@@ -48,6 +49,9 @@ class Ticket:
     """Leases that ended without an outcome, charged or not."""
     rank: int = 0
     """Its place in the queue, kept when a lease is lost."""
+    terms: Terms = PLAIN
+    deadline_s: float | None = None
+    """On the pool's clock; if it still waits then, it ends as expired."""
     is_stored: bool = False
     """Whether the archive has its content, where `job` is None."""
     outcome: AnyOutcome | None = None
@@ -115,6 +119,16 @@ class Ticket:
             cause="runner_lost",
             message=f"job {self.job_id!r} lost its worker {self.losses} times; it probably ends "
             "it: read the workers' logs. " + "; ".join(list(self.story)[-4:]),
+            is_retryable=False,
+        )
+
+    def expired(self) -> Unserved:
+        """Return the outcome of a job that no worker took in time."""
+        return Unserved(
+            job_id=self.job_id,
+            cause="expired",
+            message=f"job {self.job_id!r} waited for a worker until its deadline; give it more "
+            "time or a higher priority, or start more workers",
             is_retryable=False,
         )
 

@@ -45,6 +45,26 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Slots = Annotated[int, Field(ge=1, le=256)]
 
+SessionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+"""Whoever takes turns with others: a run."""
+Priority = Annotated[int, Field(ge=0, le=9)]
+MIDDLE_PRIORITY = 5
+Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+:-]{0,63}$")]
+"""What a worker offers and a job may need: `gpu`, `sm_90`, `ncu`, a name of your own."""
+
+
+def _is_none(value: object) -> bool:
+    """Leave out what was not said: a peer of an older version knows no such field."""
+    return value is None
+
+
+def _is_empty(value: tuple[str, ...]) -> bool:
+    return not value
+
+
+def _is_middle(value: int) -> bool:
+    return value == MIDDLE_PRIORITY
+
 
 class TooLarge(PoolError):
     """A message is larger than the wire carries; the text says how large and what to do."""
@@ -80,6 +100,14 @@ class Submit(Envelope):
 
     kind: Literal["submit"] = "submit"
     job: AnyJob
+    session: SessionName | None = Field(default=None, exclude_if=_is_none)
+    """Whose turn it takes; by default the run that its id begins with."""
+    priority: Priority = Field(default=MIDDLE_PRIORITY, exclude_if=_is_middle)
+    """9 is served first."""
+    deadline_s: Seconds | None = Field(default=None, exclude_if=_is_none)
+    """How long it may wait for a worker, from its submission; then it ends as expired."""
+    need: tuple[Tag, ...] = Field(default=(), exclude_if=_is_empty)
+    """Tags that its worker must have."""
 
 
 class Wait(Envelope):
@@ -161,6 +189,8 @@ class Hello(Envelope):
     running: tuple[Held, ...] = ()
     spooled: tuple[JobId, ...] = ()
     """Jobs whose outcome this worker has: leasing them to it costs no execution."""
+    tags: tuple[Tag, ...] = Field(default=(), exclude_if=_is_empty)
+    """What it offers beside what its environment says."""
 
 
 class Beat(Envelope):

@@ -251,7 +251,7 @@ class World:
     def __init__(
         self, workers: int = 2, clients: int = 2, *, expected: int = 2, disk: Disk | None = None
     ) -> None:
-        self.disk = disk
+        self.disk: Any = disk
         self.outbox = Outbox()
         self.started: Counter[str] = Counter()
         self.plan = replace(PLAN, expected_workers=expected)

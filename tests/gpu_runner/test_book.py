@@ -1,8 +1,11 @@
 """Every move of a ticket is written down, and what is written tells the whole state."""
 
+from dataclasses import replace
+
 from gpu_runner.book import Book, row_of
 from gpu_runner.journal import Change, Finished
 from gpu_runner.message import digest_of
+from gpu_runner.terms import terms_of
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
 from tests.gpu_runner.pool_cases import held
@@ -64,14 +67,15 @@ def test_each_move_is_one_entry_with_the_job_as_it_stands():
 
 def test_the_queue_and_the_count_of_the_living_follow_the_moves():
     book = make_book()
-    first, second = submitted(book, "a"), submitted(book, "b")
-    assert (list(book.queue), book.live) == (["a", "b"], 2)
+    first, second = submitted(book, "run-r1-a"), submitted(book, "run-r1-b")
+    assert (list(book.queue), book.live) == (["run-r1-a", "run-r1-b"], 2)
     book.lease(first, "w1", 1, beat=0)
-    assert list(book.queue) == ["b"]
+    assert list(book.queue) == ["run-r1-b"]
     book.requeue(first, "lost")
-    assert list(book.queue) == ["a", "b"]  # it keeps its place
-    book.finish(second, make_built("b"))
-    assert (list(book.queue), book.live) == (["a"], 1)
+    assert list(book.queue) == ["run-r1-a", "run-r1-b"]  # it keeps its place in its session
+    book.finish(second, make_built("run-r1-b"))
+    assert (list(book.queue), book.live) == (["run-r1-a"], 1)
+    assert book.sessions == {"run": 1}
 
 
 def test_an_adopted_job_is_forgotten_without_a_trace():
@@ -90,10 +94,11 @@ def test_an_adopted_job_learns_its_content():
     book.adopt(held(job, 5), "w1")
     ticket = book.known("job")
     assert ticket is not None
-    book.learn(ticket, job)
+    book.learn(ticket, job, terms_of(job, session="mine"))
     adopted, learnt = book.entries()
     assert (adopted.job, learnt.job) == (None, job)
-    assert learnt.row == adopted.row
+    assert (book.live, book.sessions) == (1, {"mine": 1})
+    assert learnt.row == replace(adopted.row, terms=ticket.terms, is_stored=True)
 
 
 def test_the_newest_ended_jobs_stay_in_memory():

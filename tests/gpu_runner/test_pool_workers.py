@@ -134,7 +134,8 @@ def test_an_execution_older_than_the_last_lease_is_dropped():
 def test_tokens_outgrow_what_a_worker_still_holds():
     pool = make_pool(epoch=1)
     high = (9 << 32) + 3
-    pool.receive(W1, make_hello(running=(held(make_job("old"), high),), slots=2), 0.0)
+    pool.receive(W1, make_hello(running=(held(make_job("old"), high),)), 0.0)
+    pool.receive(W2, make_hello("w2"), 0.0)
     (lease,) = messages(pool.receive(CLIENT, wire.Submit(job=make_job()), 0.0), wire.Lease)
     assert lease.token == high + 1
 

@@ -193,7 +193,8 @@ def test_a_job_of_an_unknown_kind_is_as_good_as_none(caplog):
     assert "job cannot be read job=job" in caplog.text
 
 
-NAMES = ("a", "b", "c")
+NAMES = ("run-r1-a", "run-r1-b", "run-r1-c")
+"""Of one session: whose turn it was is not kept."""
 LEASED = {State.LEASED, State.RUNNING}
 UNENDED = {State.QUEUED, *LEASED, State.CANCELLING}
 LEGAL = {
