@@ -5,12 +5,14 @@ make which move, and who is told, is decided in `pool.py`.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from gpu_runner.jobs import AnyJob, AnyOutcome
-from gpu_runner.journal import Archive, Change, Entry, NoArchive, Row
+from gpu_runner.journal import Archive, Entry, NoArchive, Restored, Row
+from gpu_runner.operations import Change
 from gpu_runner.queueing import Queue
+from gpu_runner.tally import Tally
 from gpu_runner.terms import Terms, session_of, terms_of
 from gpu_runner.ticket import Ticket
 from gpu_runner.wire import Held, State
@@ -40,6 +42,7 @@ class Book:
         """Jobs that have not ended."""
         self.sessions: Counter[str] = Counter()
         """The same by session."""
+        self.tally = Tally()
         self._deadlines: list[tuple[float, int, str]] = []
         self.now_s = 0.0
 
@@ -69,14 +72,15 @@ class Book:
         """Write down what is not a move of a ticket."""
         self._entries.append(entry)
 
-    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
+    def restore(self, restored: Restored) -> None:
         """Take over the jobs that had not ended when the last broker did; nothing is written."""
-        self._last_rank = max(last_rank, *(row.rank for row in rows), 0)
-        for row in rows:
+        self._last_rank = restored.last_rank
+        for row in restored.rows:
             ticket = Ticket(row.job_id, row.spec_digest, None, state=row.state, rank=row.rank)
             ticket.token, ticket.owner, ticket.is_stored = row.token, row.owner, row.is_stored
             ticket.crashes, ticket.losses, ticket.terms = row.crashes, row.losses, row.terms
             ticket.note(f"restored as {row.state}", self.now_s)
+            ticket.queued_s = self.now_s
             self._open(ticket)
             if row.state is State.QUEUED:
                 self.queue.add(row.job_id, row.rank, row.terms)
@@ -108,7 +112,7 @@ class Book:
             deadline_s: how long it may wait for a worker, from now.
         """
         ticket = Ticket(job.job_id, spec_digest, job, rank=self._next_rank())
-        ticket.terms = terms or terms_of(job)
+        ticket.terms, ticket.queued_s = terms or terms_of(job), self.now_s
         ticket.note("submitted", self.now_s)
         self._open(ticket)
         self.queue.add(ticket.job_id, ticket.rank, ticket.terms)
@@ -175,6 +179,13 @@ class Book:
         if was_queued:
             self.queue.remove(ticket.job_id)
         self._close(ticket)
+        leased_s = ticket.leased_s
+        self.tally.add(
+            ticket.terms.kind,
+            outcome,
+            wait_s=None if leased_s is None else max(0.0, leased_s - ticket.queued_s),
+            run_s=None if leased_s is None else self.now_s - leased_s,
+        )
         self._write(Change.FINISHED, ticket, detail=outcome.kind, outcome=outcome)
         self._remember(ticket)
 

@@ -14,10 +14,12 @@ import zmq
 from gpu_runner import wire
 from gpu_runner.endpoint import router
 from gpu_runner.errors import PoolError
-from gpu_runner.keeping import Keeper, NoKeeper
+from gpu_runner.keeping import Keeper, MemoryKeeper
 from gpu_runner.lock import lock_file
+from gpu_runner.operations import Surveyed
 from gpu_runner.outbox import Outbox
 from gpu_runner.pool import Pool, PoolPlan, Sends
+from gpu_runner.publishing import Publisher
 from gpu_runner.spool import write_file
 from gpu_runner.wire import Inbox, Malformed, Refusal, TooLarge
 
@@ -38,6 +40,8 @@ class Broker:
         endpoint: str,
         plan: PoolPlan,
         keeper: Keeper | None = None,
+        *,
+        events: str | None = None,
     ) -> None:
         """Listen.
 
@@ -46,6 +50,7 @@ class Broker:
             plan: what the pool is told.
             keeper: where changes are kept before what depends on them is sent; by default
                 nowhere. It is closed with the broker.
+            events: where to publish what happened; by default nowhere.
 
         Raises:
             PoolError: the endpoint is not allowed or cannot be bound.
@@ -53,16 +58,17 @@ class Broker:
         """
         self._endpoint = endpoint
         self._tick_s = plan.beat_s / _TICKS_A_BEAT
-        self._keeper: Keeper = keeper or NoKeeper()
+        self._keeper: Keeper = keeper or MemoryKeeper(plan.epoch)
         self._outbox = Outbox()
         self._pool = Pool(plan, time.monotonic(), self._keeper)
-        self._pool.restore(*self._keeper.restored())
+        self._pool.restore(self._keeper.restored())
         self._inbox = Inbox(wire.TO_BROKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._socket = router(self._context, endpoint)
+            self._publisher = Publisher(self._context, events, plan.epoch) if events else None
         except PoolError:
-            self._context.term()
+            self._context.destroy(linger=0)
             self._keeper.close()
             raise
 
@@ -90,17 +96,27 @@ class Broker:
                     return
                 if self._keeper.fileno in ready:
                     self._deliver(self._outbox.release(self._keeper.committed()))
+                self._publish()
                 if self._socket in ready:
                     self._receive_waiting()
                 if time.monotonic() >= next_tick_s:
                     self._deliver(self._kept(self._pool.tick(time.monotonic())))
                     self._keeper.flush()
+                    if self._publisher is not None:
+                        self._publisher.tick(time.monotonic(), self._keeper.span()[1])
                     next_tick_s = time.monotonic() + self._tick_s
         finally:
             self._socket.close()
+            if self._publisher is not None:
+                self._publisher.close()
             self._context.term()
             self._keeper.close()
             logger.info("broker ends malformed=%s", dict(self._inbox.refused))
+
+    def _publish(self) -> None:
+        fresh = self._keeper.fresh()
+        if self._publisher is not None:
+            self._publisher.publish(fresh)
 
     def _receive_waiting(self) -> None:
         for _ in range(_MOST_A_TURN):
@@ -133,6 +149,8 @@ class Broker:
         waiting = deque(sends)
         while waiting:
             peer, message = waiting.popleft()
+            if isinstance(message, Surveyed):
+                message = self._completed(message)
             if isinstance(message, wire.Lease):
                 logger.info("job leased job=%s token=%d", message.job.job_id, message.token)
             elif isinstance(message, wire.Result):
@@ -141,7 +159,18 @@ class Broker:
             if not self._send(peer, message):
                 waiting += self._kept(self._pool.undelivered(peer, message, time.monotonic()))
 
-    def _send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> bool:
+    def _completed(self, surveyed: Surveyed) -> Surveyed:
+        """Add to the pool's state what only its shell knows."""
+        return surveyed.model_copy(
+            update={
+                "is_kept": self._keeper.fileno is not None,
+                "unkept_messages": len(self._outbox),
+                "malformed": dict(self._inbox.refused),
+                "events": self._publisher.endpoint if self._publisher else "",
+            }
+        )
+
+    def _send(self, peer: bytes, message: wire.FromBroker) -> bool:
         """Send without waiting; false when nobody is there or its queue is full."""
         try:
             self._socket.send_multipart([peer, *wire.encode(message)], zmq.NOBLOCK)

@@ -4,19 +4,18 @@ Heavy imports are inside the commands, so that help is instant and a broker load
 """
 
 import json
-import logging
-import os
 import signal
 import sys
 import tempfile
 from contextlib import nullcontext
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpu_runner import cli_archive
+from gpu_runner import cli_archive, cli_pool
+from gpu_runner.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
@@ -44,6 +43,13 @@ class Exit(IntEnum):
     UNSERVED = 3
 
 
+class Keep(StrEnum):
+    """Where a broker with a state directory keeps its jobs."""
+
+    DATABASE = "database"
+    MEMORY = "memory"
+
+
 Endpoint = Annotated[
     str,
     typer.Option(
@@ -65,7 +71,7 @@ Workspace = Annotated[
 
 
 @app.command()
-def broker(  # noqa: PLR0913 - one parameter an option
+def broker(  # noqa: PLR0913, PLR0917 - one parameter an option
     endpoint: Endpoint,
     state: Annotated[
         Path | None,
@@ -86,15 +92,21 @@ def broker(  # noqa: PLR0913 - one parameter an option
             min=0,
         ),
     ] = 0,
-    *,
-    in_memory: Annotated[
-        bool,
+    keep: Annotated[
+        Keep,
         typer.Option(
-            "--in-memory",
-            help="Keep no database: --state remembers the epoch alone, so that a restarted "
-            "broker hands out larger tokens than the one before.",
+            help="Where --state keeps jobs. `memory`: nowhere; it remembers the epoch alone, so "
+            "that a restarted broker hands out larger tokens than the one before.",
         ),
-    ] = False,
+    ] = Keep.DATABASE,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to publish events, an endpoint like --endpoint. By default events are "
+            "replayed to those who ask (`kernelpilot-runner events`).",
+            metavar="URL",
+        ),
+    ] = None,
     beat_s: Annotated[float, typer.Option(help="Seconds between signs of life.", min=0.05)] = 2.0,
     lease_s: Annotated[
         float, typer.Option(help="A worker silent for so many seconds has lost its job.", min=0.5)
@@ -117,11 +129,11 @@ def broker(  # noqa: PLR0913 - one parameter an option
     from gpu_runner.process_tree import die_with_parent, signals_as_bytes  # noqa: PLC0415 - same
 
     die_with_parent(parent)
-    _log_to_stderr()
+    log_to_stderr()
     epoch = next_epoch(state)
     is_informed = state is not None and epoch == 1
     keeper = None
-    if state is not None and not in_memory:
+    if state is not None and keep is Keep.DATABASE:
         keeper = StoreKeeper(state, epoch)
         epoch, is_informed = keeper.epoch, is_informed or not keeper.is_new
     if settle_s is None:
@@ -134,7 +146,7 @@ def broker(  # noqa: PLR0913 - one parameter an option
         expected_workers=workers,
     )
     with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
-        Broker(endpoint, plan, keeper).serve(stop)
+        Broker(endpoint, plan, keeper, events=events).serve(stop)
 
 
 @app.command()
@@ -178,7 +190,7 @@ def worker(
 
     die_with_parent(parent)
     adopt_orphans()
-    _log_to_stderr()
+    log_to_stderr()
     plan = ExecutionPlan(
         workspace=_made(workspace),
         executor=executor,
@@ -231,6 +243,8 @@ def run_job(
 
 
 app.command()(cli_archive.execute)
+for command in cli_pool.COMMANDS:
+    app.command()(command)
 
 
 @app.command()
@@ -331,12 +345,6 @@ def _in_words(outcome: "AnyOutcome") -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
-
-
-def _log_to_stderr() -> None:
-    level = os.environ.get("KERNELPILOT_LOG", "INFO").upper()
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=level, format=form)
 
 
 if __name__ == "__main__":

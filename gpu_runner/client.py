@@ -14,6 +14,7 @@ import zmq.asyncio
 
 from gpu_runner import wire
 from gpu_runner.endpoint import dealer
+from gpu_runner.envelope import MIDDLE_PRIORITY
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.records import Environment
@@ -56,7 +57,7 @@ class BusClient:
         *,
         patience_s: float = 120.0,
         session: str | None = None,
-        priority: int = wire.MIDDLE_PRIORITY,
+        priority: int = MIDDLE_PRIORITY,
     ) -> None:
         """Connect; the first message leaves with the first call.
 

@@ -43,7 +43,7 @@ class Dispatch:
         return sum(self._serves(member, demand) for member in self._roster)
 
     def _next_for(self, member: Member, now_s: float) -> Ticket | None:
-        if not member.has_free_slot:
+        if not (member.has_free_slot and self._roster.is_open(member)):
             return None
         held = [ticket for job in member.held if (ticket := self._book.known(job)) is not None]
         if not all(ticket.terms.demand.is_shared for ticket in held):
@@ -69,7 +69,7 @@ class Dispatch:
 
     def _is_awaited_elsewhere(self, job_id: str, member: Member) -> bool:
         """Whether other workers have the outcome: here the job would be executed once more."""
-        holders = [m for m in self._roster if job_id in m.spooled and m.is_open]
+        holders = [m for m in self._roster if job_id in m.spooled and self._roster.is_open(m)]
         return bool(holders) and member not in holders
 
     def _lowest_priority(self, member: Member, now_s: float) -> int:

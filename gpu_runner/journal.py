@@ -4,28 +4,14 @@ Pure. The pool gives entries beside its sends; whoever keeps them decides when t
 An entry holds the job as it stands after the change, so writing it twice changes nothing.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpu_runner.jobs import AnyJob, AnyOutcome
+from gpu_runner.operations import Change, Event
 from gpu_runner.terms import PLAIN, Terms
 from gpu_runner.wire import State
-
-
-class Change(StrEnum):
-    """What happened."""
-
-    SUBMITTED = "submitted"
-    ADOPTED = "adopted"
-    LEASED = "leased"
-    STARTED = "started"
-    CANCELLING = "cancelling"
-    REQUEUED = "requeued"
-    FINISHED = "finished"
-    FORGOTTEN = "forgotten"
-    JOINED = "joined"
-    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +52,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What the broker before left behind."""
+
+    rows: tuple[Row, ...] = ()
+    """The jobs that had not ended, in order of their ranks."""
+    last_rank: int = 0
+    """The largest rank of any job, ended ones included."""
+    restrictions: Mapping[str, str] = field(default_factory=dict)
+    """Workers that operators keep jobs from, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """A job that ended, as an archive remembers it."""
 
@@ -84,9 +82,15 @@ class Archive(Protocol):
     def content(self, job_id: str) -> AnyJob | None:
         """Return the job of that id; None where it is not kept."""
 
+    def events(self, after_seq: int, limit: int) -> tuple[Event, ...]:
+        """Return at most `limit` events after a number, in order."""
+
+    def span(self) -> tuple[int, int]:
+        """Return the numbers of the oldest and the newest event; zeros where there is none."""
+
 
 class NoArchive:
-    """The archive of a broker that keeps nothing."""
+    """The archive of a pool that keeps nothing."""
 
     def finished(self, job_id: str) -> Finished | None:  # noqa: ARG002 - the protocol's
         """Know nothing."""
@@ -95,3 +99,11 @@ class NoArchive:
     def content(self, job_id: str) -> AnyJob | None:  # noqa: ARG002 - the protocol's
         """Know nothing."""
         return None
+
+    def events(self, after_seq: int, limit: int) -> tuple[Event, ...]:  # noqa: ARG002 - same
+        """Know nothing."""
+        return ()
+
+    def span(self) -> tuple[int, int]:
+        """Know nothing."""
+        return 0, 0

@@ -9,15 +9,18 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import AnyJob
-from gpu_runner.journal import Archive, Change, Entry, Finished, Row
-from gpu_runner.store import FILE_NAME, Store
+from gpu_runner.journal import Archive, Entry, Finished, NoArchive, Restored
+from gpu_runner.operations import Change, Event
+from gpu_runner.store import FILE_NAME, Store, event_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,8 @@ LAZY = {Change.STARTED, Change.JOINED}
 """Nothing is promised with them, and a restart learns them from the workers again."""
 MOST_EVENTS = 200_000
 """Events kept over a start; about 20 MB."""
+MOST_IN_MEMORY = 10_000
+"""Events kept by a broker without a database."""
 KEPT_DAYS = 14.0
 """Outcomes older than this are deleted at a start; runs keep their own copies."""
 _DAY_S = 86_400.0
@@ -37,8 +42,8 @@ class Keeper(Archive, Protocol):
     def fileno(self) -> int | None:
         """Descriptor that is readable when more is kept; None where that is at once."""
 
-    def restored(self) -> tuple[tuple[Row, ...], int]:
-        """Return the jobs that had not ended when the last broker did, and the last rank.
+    def restored(self) -> Restored:
+        """Return what the broker before left behind.
 
         Raises:
             StoreFailed: the database cannot be read.
@@ -57,21 +62,36 @@ class Keeper(Archive, Protocol):
             StoreFailed: nothing more can be kept.
         """
 
+    def fresh(self) -> tuple[Event, ...]:
+        """Hand over the events that were kept since this was last called, in order."""
+
     def close(self) -> None:
         """Keep what was written, and end."""
 
 
-class NoKeeper:
-    """Keeps nothing: a broker in memory."""
+class MemoryKeeper(NoArchive):
+    """Keeps nothing but the last events."""
 
     fileno = None
 
-    def restored(self) -> tuple[tuple[Row, ...], int]:
-        """Know of no earlier broker."""
-        return (), 0
+    def __init__(self, epoch: int = 0) -> None:
+        self._epoch = epoch
+        self._ring: deque[Event] = deque(maxlen=MOST_IN_MEMORY)
+        self._last_seq = 0
+        self._fresh: list[Event] = []
 
-    def write(self, entries: Sequence[Entry]) -> int:  # noqa: ARG002 - the protocol's
-        """Drop them."""
+    def restored(self) -> Restored:
+        """Know of no earlier broker."""
+        return Restored()
+
+    def write(self, entries: Sequence[Entry]) -> int:
+        """Number them; nothing has to be waited for."""
+        at_s = time.time()
+        for entry in entries:
+            self._last_seq += 1
+            event = event_of(entry, seq=self._last_seq, epoch=self._epoch, at_s=at_s)
+            self._ring.append(event)
+            self._fresh.append(event)
         return 0
 
     def flush(self) -> None:
@@ -81,13 +101,18 @@ class NoKeeper:
         """Return the one number there is."""
         return 0
 
-    def finished(self, job_id: str) -> Finished | None:  # noqa: ARG002 - the protocol's
-        """Know nothing."""
-        return None
+    def fresh(self) -> tuple[Event, ...]:
+        """Hand over the events since this was last called."""
+        fresh, self._fresh = tuple(self._fresh), []
+        return fresh
 
-    def content(self, job_id: str) -> AnyJob | None:  # noqa: ARG002 - the protocol's
-        """Know nothing."""
-        return None
+    def events(self, after_seq: int, limit: int) -> tuple[Event, ...]:
+        """Return events of this epoch, as far back as they are remembered."""
+        return tuple(islice((e for e in self._ring if e.seq > after_seq), limit))
+
+    def span(self) -> tuple[int, int]:
+        """Return the numbers of the oldest and the newest event."""
+        return (self._ring[0].seq if self._ring else 0, self._last_seq)
 
     def close(self) -> None:
         """Have nothing to do."""
@@ -122,6 +147,7 @@ class StoreKeeper:
         """Ended jobs that the reader may not see yet, by the batch that holds them."""
         self._batch = self._handed = 0
         self._committed = 0
+        self._told: list[Event] = []
         self._failure: StoreFailed | None = None
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="store")
@@ -132,13 +158,13 @@ class StoreKeeper:
         """Descriptor that is readable when more is kept."""
         return self._wake
 
-    def restored(self) -> tuple[tuple[Row, ...], int]:
-        """Return the jobs that had not ended when the last broker did, and the last rank.
+    def restored(self) -> Restored:
+        """Return what the broker before left behind.
 
         Raises:
             StoreFailed: the database cannot be read.
         """
-        return tuple(self._reader.rows(time.time())), self._reader.last_rank()
+        return self._reader.restored(time.time())
 
     def write(self, entries: Sequence[Entry]) -> int:
         """Have entries kept; return the number of the newest batch that sends must wait for."""
@@ -185,6 +211,28 @@ class StoreKeeper:
         """
         return self._reader.content(job_id)
 
+    def events(self, after_seq: int, limit: int) -> tuple[Event, ...]:
+        """Return events that are kept, of all epochs.
+
+        Raises:
+            StoreFailed: the database cannot be read.
+        """
+        return self._reader.events(after_seq, limit)
+
+    def span(self) -> tuple[int, int]:
+        """Return the numbers of the oldest and the newest event that are kept.
+
+        Raises:
+            StoreFailed: the database cannot be read.
+        """
+        return self._reader.span()
+
+    def fresh(self) -> tuple[Event, ...]:
+        """Hand over the events that were kept since this was last called, in order."""
+        with self._change:
+            told, self._told = tuple(self._told), []
+        return told
+
     def close(self) -> None:
         """Keep what was written, and end the thread."""
         self.flush()
@@ -227,7 +275,7 @@ class StoreKeeper:
                 entries, self._waiting = self._waiting, []
                 batch = self._handed
             try:
-                self._store.keep(entries, epoch=self.epoch, at_s=time.time())
+                events = self._store.keep(entries, epoch=self.epoch, at_s=time.time())
             except StoreFailed as error:
                 logger.critical("%s", error)
                 with self._change:
@@ -236,4 +284,5 @@ class StoreKeeper:
                 return
             with self._change:
                 self._committed = batch
+                self._told += events
             os.eventfd_write(self._wake, 1)

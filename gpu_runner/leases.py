@@ -4,7 +4,6 @@ Pure. The two desks (`client_desk.py`, `worker_desk.py`) say what is asked; ever
 end of a job happens here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,8 @@ from gpu_runner import wire
 from gpu_runner.book import Book
 from gpu_runner.dispatch import Dispatch
 from gpu_runner.jobs import AnyOutcome
-from gpu_runner.journal import Archive, Change, Entry, Row
+from gpu_runner.journal import Archive, Entry, Restored
+from gpu_runner.operations import Change
 from gpu_runner.outcomes import cancelled
 from gpu_runner.roster import Member, Roster
 from gpu_runner.ticket import Ticket
@@ -55,7 +55,7 @@ class Send(NamedTuple):
     """A message and whom it is for."""
 
     peer: bytes
-    message: wire.ToClient | wire.ToWorker
+    message: wire.FromBroker
 
 
 Sends = tuple[Send, ...]
@@ -74,16 +74,17 @@ class Leases:
         self._settled_at_s = now_s + plan.settle_s
         self._sends: list[Send] = []
 
-    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
+    def restore(self, restored: Restored) -> None:
         """Go on with the jobs of the broker before.
 
         What was leased is its worker's until that worker says otherwise, or is silent for as long
         as a lease lasts from now.
         """
         self.book.now_s = self.now_s
-        self.book.restore(rows, last_rank)
-        self.last_token = max(self.last_token, *(row.token or 0 for row in rows), 0)
-        for row in rows:
+        self.book.restore(restored)
+        self.roster.restrictions.update(restored.restrictions)
+        for row in restored.rows:
+            self.last_token = max(self.last_token, row.token or 0)
             if row.owner is not None and row.state is not State.QUEUED:
                 self.roster.expect(row.owner, self.now_s).held.add(row.job_id)
 
@@ -169,7 +170,7 @@ class Leases:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> None:
+    def send(self, peer: bytes, message: wire.FromBroker) -> None:
         """Have a message sent with the next flush."""
         self._sends.append(Send(peer, message))
 

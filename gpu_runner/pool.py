@@ -4,12 +4,11 @@ Pure: `receive` and `tick` take a message and the time and return what to send; 
 what has to be written down before that is sent. No sockets, no clock, no files.
 """
 
-from collections.abc import Sequence
-
 from gpu_runner import wire
 from gpu_runner.client_desk import ClientDesk
-from gpu_runner.journal import Archive, Entry, Row
+from gpu_runner.journal import Archive, Entry, NoArchive, Restored
 from gpu_runner.leases import Leases, PoolPlan, Send, Sends
+from gpu_runner.operations_desk import OperationsDesk
 from gpu_runner.wire import State
 from gpu_runner.worker_desk import WorkerDesk
 
@@ -30,15 +29,11 @@ class Pool:
         self._leases = Leases(plan, now_s, archive)
         self._clients = ClientDesk(self._leases)
         self._workers = WorkerDesk(self._leases)
+        self._operators = OperationsDesk(self._leases, archive or NoArchive())
 
-    def restore(self, rows: Sequence[Row], last_rank: int) -> None:
-        """Go on with the jobs of the broker before; call it before anything else.
-
-        Args:
-            rows: the jobs that had not ended, in order of their ranks.
-            last_rank: the largest rank of any job, ended ones included.
-        """
-        self._leases.restore(rows, last_rank)
+    def restore(self, restored: Restored) -> None:
+        """Go on with the jobs of the broker before; call it before anything else."""
+        self._leases.restore(restored)
 
     def receive(self, peer: bytes, message: wire.ToBroker, now_s: float) -> Sends:
         """Take in one message; return what to send because of it, in order.
@@ -49,6 +44,8 @@ class Pool:
         self._leases.advance(now_s)
         if isinstance(message, wire.FromClient):
             self._clients.receive(peer, message)
+        elif isinstance(message, wire.FromOperator):
+            self._operators.receive(peer, message)
         else:
             self._workers.receive(peer, message)
         return self._leases.flush()

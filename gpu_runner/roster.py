@@ -38,14 +38,9 @@ class Member:
     """Known from before a restart of the broker and not heard since; it counts as no worker."""
 
     @property
-    def is_open(self) -> bool:
-        """Whether it is reached and takes jobs."""
-        return self.peer is not None and not self.is_draining
-
-    @property
     def has_free_slot(self) -> bool:
         """Whether it can take one more job."""
-        return self.is_open and len(self.held) < self.slots
+        return self.peer is not None and not self.is_draining and len(self.held) < self.slots
 
 
 class Roster:
@@ -56,6 +51,8 @@ class Roster:
         self._lease_s = lease_s
         self._members: dict[str, Member] = {}
         self._names: dict[bytes, str] = {}
+        self.restrictions: dict[str, str] = {}
+        """Names that operators keep jobs from, and why; they need not be registered."""
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -63,6 +60,15 @@ class Roster:
     def __iter__(self) -> Iterator[Member]:
         """Yield the workers that have registered, in the order in which they did."""
         return iter(tuple(m for m in self._members.values() if not m.is_expected))
+
+    def everybody(self) -> tuple[Member, ...]:
+        """Return the workers that have registered and those that are expected to."""
+        return tuple(self._members.values())
+
+    def is_open(self, member: Member) -> bool:
+        """Whether a worker takes jobs: it is reached, and neither it nor an operator says no."""
+        is_willing = not member.is_draining and member.name not in self.restrictions
+        return member.peer is not None and is_willing
 
     def named(self, name: str) -> Member | None:
         """Return the worker of that name."""
@@ -136,7 +142,7 @@ class Roster:
 
     def silent(self, now_s: float) -> tuple[Member, ...]:
         """Return the workers whose leases are over."""
-        return tuple(m for m in self._members.values() if now_s - m.heard_s >= self._lease_s)
+        return tuple(m for m in self.everybody() if now_s - m.heard_s >= self._lease_s)
 
 
 def tags_of(hello: Hello) -> frozenset[str]:

@@ -9,14 +9,14 @@ import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import JOB, OUTCOME, AnyJob
-from gpu_runner.journal import Change, Entry, Finished, Row
+from gpu_runner.journal import Entry, Finished, Restored, Row
+from gpu_runner.operations import Change, Event
 from gpu_runner.outcomes import is_final
 from gpu_runner.terms import Terms
 from gpu_runner.wire import State
@@ -53,6 +53,7 @@ CREATE TABLE event (
     worker TEXT,
     detail TEXT NOT NULL
 );
+CREATE TABLE restriction (worker TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
@@ -62,21 +63,6 @@ _ROW = (
     "SELECT job_id, spec_digest, state, rank, token, owner, crashes, losses, terms, deadline_at_s, "
     "EXISTS (SELECT 1 FROM content WHERE content.job_id = job.job_id) FROM job"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """One change, as it is remembered."""
-
-    seq: int
-    """Grows by one over all epochs."""
-    epoch: int
-    at_s: float
-    """Wall clock, seconds since 1970; for people, never for decisions."""
-    change: Change
-    job_id: str | None
-    worker: str | None
-    detail: str
 
 
 class Store:
@@ -117,19 +103,12 @@ class Store:
         """
         rows = {e.job_id: e.row for e in entries if e.job_id is not None}
         events = tuple(
-            Event(
-                seq=self.last_seq + number,
-                epoch=epoch,
-                at_s=at_s,
-                change=e.change,
-                job_id=e.job_id,
-                worker=e.worker,
-                detail=e.detail,
-            )
-            for number, e in enumerate(entries, start=1)
+            event_of(entry, seq=seq, epoch=epoch, at_s=at_s)
+            for seq, entry in enumerate(entries, start=self.last_seq + 1)
         )
         with self._translated(), self._transaction():
             self._keep_blobs(entries)
+            self._keep_restrictions(entries)
             self._db.executemany(
                 _PUT_JOB, [_values(row, at_s) for row in rows.values() if row is not None]
             )
@@ -156,6 +135,14 @@ class Store:
         self._db.executemany("INSERT OR REPLACE INTO outcome VALUES (?, ?)", outcomes)
         # What has ended for good is never leased again.
         self._db.executemany("DELETE FROM content WHERE job_id = ?", spent)
+
+    def _keep_restrictions(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.change in {Change.DRAINED, Change.QUARANTINED}:
+                put = "INSERT OR REPLACE INTO restriction VALUES (?, ?)"
+                self._db.execute(put, (entry.worker, entry.detail))
+            elif entry.change is Change.RELEASED:
+                self._db.execute("DELETE FROM restriction WHERE worker = ?", (entry.worker,))
 
     def _forget(self, job_ids: Sequence[str]) -> None:
         for table in ("job", "content", "outcome"):
@@ -218,9 +205,19 @@ class Store:
                     is_stored=bool(is_stored),
                 )
 
-    def last_rank(self) -> int:
-        """Return the largest rank of any job."""
-        return self._number("SELECT max(rank) FROM job")
+    def restored(self, at_s: float = 0.0) -> Restored:
+        """Return what a broker that starts has to know; see `rows`.
+
+        Raises:
+            StoreFailed: the database cannot be read.
+        """
+        with self._translated():
+            restrictions = dict(self._db.execute("SELECT worker, reason FROM restriction"))
+        return Restored(
+            rows=tuple(self.rows(at_s)),
+            last_rank=self._number("SELECT max(rank) FROM job"),
+            restrictions=restrictions,
+        )
 
     def finished(self, job_id: str) -> Finished | None:
         """Return how a job ended; None for one that is unknown or has not.
@@ -285,9 +282,12 @@ class Store:
                 for seq, epoch, at_s, change, job_id, worker, detail in found
             )
 
-    def first_seq(self) -> int:
-        """Return the number of the oldest event that is kept; 0 where there is none."""
-        return self._number("SELECT min(seq) FROM event")
+    def span(self) -> tuple[int, int]:
+        """Return the numbers of the oldest and the newest event; zeros where there is none."""
+        return (
+            self._number("SELECT min(seq) FROM event"),
+            self._number("SELECT max(seq) FROM event"),
+        )
 
     # -- SQLite --------------------------------------------------------------------------------
 
@@ -340,6 +340,19 @@ class Store:
                 "promised to anybody. Free space or mend the disk, then start the broker again"
             )
             raise StoreFailed(msg) from error
+
+
+def event_of(entry: Entry, *, seq: int, epoch: int, at_s: float) -> Event:
+    """Return how an entry is remembered."""
+    return Event(
+        seq=seq,
+        epoch=epoch,
+        at_s=at_s,
+        change=entry.change,
+        job_id=entry.job_id,
+        worker=entry.worker,
+        detail=entry.detail,
+    )
 
 
 def _values(row: Row, at_s: float) -> tuple[object, ...]:

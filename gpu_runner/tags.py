@@ -10,8 +10,8 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from gpu_runner.envelope import Tag
 from gpu_runner.errors import PoolError
-from gpu_runner.wire import Tag
 
 _TAG: TypeAdapter[str] = TypeAdapter(Tag)
 

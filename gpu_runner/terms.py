@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu_runner.candidate import Language
+from gpu_runner.envelope import MIDDLE_PRIORITY
 from gpu_runner.jobs import Admit, AnyJob, Build
-from gpu_runner.wire import MIDDLE_PRIORITY
 
 _RUN = re.compile(r"(?P<run>.+?)-(?:r\d+|admit|final|claim)(?:-|$)")
 """Ids begin with the run they belong to; then comes the round, or what is done once a run."""

@@ -52,6 +52,12 @@ class Ticket:
     terms: Terms = PLAIN
     deadline_s: float | None = None
     """On the pool's clock; if it still waits then, it ends as expired."""
+    queued_s: float = 0.0
+    """Since when it waits, on the pool's clock."""
+    leased_s: float | None = None
+    """When it was last leased here."""
+    is_recalled: bool = False
+    """Whether its worker was asked to kill it so that it can be queued again."""
     is_stored: bool = False
     """Whether the archive has its content, where `job` is None."""
     outcome: AnyOutcome | None = None
@@ -76,6 +82,7 @@ class Ticket:
             raise IllegalMove(msg)
         self._move(State.LEASED, f"leased to {worker} under token {token}", now_s)
         self.owner, self.token, self.beat = worker, token, beat
+        self.leased_s = now_s
 
     def adopt(self, worker: str, token: int, now_s: float) -> None:
         """Take over an execution that a worker already has.
@@ -104,7 +111,7 @@ class Ticket:
         """Its lease is over without an outcome."""
         self._check("requeue")
         self._move(State.QUEUED, f"queued again: {why}", now_s)
-        self.owner = None
+        self.owner, self.queued_s, self.is_recalled = None, now_s, False
 
     def finish(self, outcome: AnyOutcome, now_s: float) -> None:
         """End it, once and for all."""

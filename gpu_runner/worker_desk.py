@@ -1,8 +1,9 @@
 """What workers say to the pool: who they are, that they live, what came of a job. Pure."""
 
 from gpu_runner import wire
-from gpu_runner.journal import Change, Entry
+from gpu_runner.journal import Entry
 from gpu_runner.leases import Leases
+from gpu_runner.operations import Change
 from gpu_runner.outcomes import is_final
 from gpu_runner.roster import Member
 from gpu_runner.ticket import Ticket
@@ -76,7 +77,7 @@ class WorkerDesk:
         )
         leases.send(peer, welcome)
         for ticket in leases.held_by(member):
-            if ticket.state is State.CANCELLING:
+            if _is_to_be_killed(ticket):
                 leases.abort(ticket)
 
     def _claim(self, member: Member, held: Held) -> bool:
@@ -104,7 +105,7 @@ class WorkerDesk:
         running = {(held.job_id, held.token) for held in beat.running}
         for ticket in self._leases.held_by(member):
             if (ticket.job_id, ticket.token) in running:
-                if ticket.state is State.CANCELLING:
+                if _is_to_be_killed(ticket):
                     self._leases.abort(ticket)
             elif beat.heard > ticket.beat:
                 why = f"worker {member.name} does not have it"
@@ -115,7 +116,10 @@ class WorkerDesk:
         ticket = self._book.find(job_id)
         is_known = ticket is not None and (ticket.owner, ticket.token) == (member.name, done.token)
         if ticket is not None and _is_current(member, ticket, done.token):
-            self._leases.finish(ticket, done.outcome)
+            if ticket.is_recalled and not is_final(done.outcome):
+                self._leases.lose(ticket, "an operator queued it again", is_charged=False)
+            else:
+                self._leases.finish(ticket, done.outcome)
         if is_final(done.outcome):
             member.spooled.add(job_id)
         self._leases.send(peer, wire.Ack(job_id=job_id, token=done.token, is_accepted=is_known))
@@ -123,3 +127,7 @@ class WorkerDesk:
 
 def _is_current(member: Member, ticket: Ticket, token: int) -> bool:
     return ticket.is_live and (ticket.owner, ticket.token) == (member.name, token)
+
+
+def _is_to_be_killed(ticket: Ticket) -> bool:
+    return ticket.state is State.CANCELLING or ticket.is_recalled

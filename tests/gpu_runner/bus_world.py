@@ -232,6 +232,12 @@ class Disk:
     def content(self, job_id):
         return self.store.content(job_id)
 
+    def events(self, after_seq, limit):
+        return self.store.events(after_seq, limit)
+
+    def span(self):
+        return self.store.span()
+
     def row(self, job_id):
         query = "SELECT state, token FROM job WHERE job_id = ?"
         return self.store._db.execute(query, (job_id,)).fetchone()
@@ -288,7 +294,7 @@ class World:
         else:
             self.disk.crash()
             self.pool = Pool(replace(plan, settle_s=0.0), self.now_s, self.disk)
-            self.pool.restore(tuple(self.disk.store.rows()), self.disk.store.last_rank())
+            self.pool.restore(self.disk.store.restored())
         for person in self.people:
             person.peer = self.new_peer(person)
 

@@ -18,8 +18,8 @@ FIRST = (5 << 32) + 1
 CLIENT, OTHER, W1, W2 = b"client", b"other", b"w1-peer", b"w2-peer"
 
 
-def make_pool(**changes) -> Pool:
-    return Pool(replace(PLAN, **changes), 0.0)
+def make_pool(archive=None, **changes) -> Pool:
+    return Pool(replace(PLAN, **changes), 0.0, archive)
 
 
 def make_hello(worker="w1", incarnation=1, **changes) -> wire.Hello:

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from gpu_runner.book import Book, row_of
-from gpu_runner.journal import Change, Finished
+from gpu_runner.journal import Finished
 from gpu_runner.message import digest_of
+from gpu_runner.operations import Change
 from gpu_runner.terms import terms_of
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
@@ -28,6 +29,12 @@ class Shelf:
 
     def content(self, job_id):
         return None
+
+    def events(self, after_seq, limit):
+        return ()
+
+    def span(self):
+        return 0, 0
 
 
 def make_book(archive=None, most_finished=2):

@@ -6,9 +6,10 @@ import pytest
 
 from gpu_runner.book import Book
 from gpu_runner.errors import StoreFailed
-from gpu_runner.journal import Change
-from gpu_runner.keeping import NoKeeper, StoreKeeper
+from gpu_runner.journal import Restored
+from gpu_runner.keeping import MemoryKeeper, StoreKeeper
 from gpu_runner.message import digest_of
+from gpu_runner.operations import Change
 from gpu_runner.store import FILE_NAME, Store
 from tests.gpu_runner.executors import make_built, make_job
 
@@ -94,8 +95,8 @@ def test_the_next_broker_goes_on_where_this_one_was_closed(tmp_path):
     assert (first.is_new, first.epoch) == (True, 4)
     first.close()
     second = StoreKeeper(tmp_path, 2)
-    rows, last_rank = second.restored()
-    assert ([row.job_id for row in rows], last_rank) == (["second"], 2)
+    restored = second.restored()
+    assert ([row.job_id for row in restored.rows], restored.last_rank) == (["second"], 2)
     assert (second.is_new, second.epoch) == (False, 5)
     assert second.content("second") == make_job("second")
     second.close()
@@ -116,14 +117,18 @@ def test_a_disk_that_fails_is_said_at_every_further_question(keeper, caplog):
 
 
 def test_a_broker_in_memory_waits_for_nothing():
-    keeper, book = NoKeeper(), Book(most_finished=9)
+    keeper, book = MemoryKeeper(7), Book(most_finished=9)
     submit(book)
     assert keeper.write(book.entries()) == keeper.committed() == 0
     assert (keeper.restored(), keeper.finished("job"), keeper.content("job")) == (
-        ((), 0),
+        Restored(),
         None,
         None,
     )
+    (event,) = keeper.fresh()
+    assert (event.seq, event.epoch, event.change) == (1, 7, Change.SUBMITTED)
+    assert (keeper.fresh(), keeper.events(0, 9), keeper.events(1, 9)) == ((), (event,), ())
+    assert keeper.span() == (1, 1)
     assert keeper.fileno is None
     keeper.flush()
     keeper.close()

@@ -60,7 +60,7 @@ def test_a_deadline_outlives_the_broker():
     submit(pool, deadline_s=5.0)
     store.keep(pool.entries(), epoch=1, at_s=1000.0)
     heir = make_pool(epoch=6)
-    heir.restore(tuple(store.rows(1003.0)), store.last_rank())
+    heir.restore(store.restored(1003.0))
     heir.receive(OTHER, wire.Wait(job_id="job"), 0.0)
     assert heir.tick(1.9) == ()
     (result,) = messages(heir.tick(2.0))
@@ -73,9 +73,8 @@ def test_terms_outlive_the_broker():
     submit(pool, "high", priority=9)
     submit(pool, "choosy", priority=9, need=("rack-2",))
     store.keep(pool.entries(), epoch=1, at_s=0.0)
-    heir = make_pool(epoch=6)
-    heir._leases.book._archive = store
-    heir.restore(tuple(store.rows()), store.last_rank())
+    heir = make_pool(epoch=6, archive=store)
+    heir.restore(store.restored())
     sends = heir.receive(W1, make_hello(slots=9), 0.0)
     assert [lease.job.job_id for lease in messages(sends, wire.Lease)] == ["high", "low"]
 
@@ -105,9 +104,8 @@ def test_a_stored_job_that_cannot_be_read_is_asked_for_again():
     submit(pool)
     store.keep(pool.entries(), epoch=1, at_s=0.0)
     store._db.execute("UPDATE content SET job = 'of another version'")
-    heir = make_pool(epoch=6)
-    heir._leases.book._archive = store
-    heir.restore(tuple(store.rows()), store.last_rank())
+    heir = make_pool(epoch=6, archive=store)
+    heir.restore(store.restored())
     heir.receive(CLIENT, wire.Wait(job_id="job"), 0.0)
     (refused,) = messages(heir.receive(W1, make_hello(), 0.0), wire.Refused)
     assert refused.code is Refusal.UNKNOWN

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from gpu_runner.book import Book, row_of
 from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import Unserved
-from gpu_runner.journal import Change, Entry
+from gpu_runner.journal import Entry
 from gpu_runner.message import digest_of
+from gpu_runner.operations import Change
 from gpu_runner.store import SCHEMA_VERSION, Store
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
@@ -71,7 +72,7 @@ def test_what_was_not_served_keeps_its_content_and_can_be_live_again():
     keep(store, book)
     assert store.finished("job") is None
     assert [row.state for row in store.rows()] == [State.QUEUED]
-    assert store.last_rank() == 2
+    assert store.restored().last_rank == 2
 
 
 def test_a_forgotten_job_leaves_nothing_but_events():
@@ -97,7 +98,7 @@ def test_events_are_numbered_without_gaps_over_restarts(tmp_path):
     second = keep(store, book, at_s=200.0)
     assert store.events(0, 10) == (*first, *second)
     assert [(e.seq, e.epoch, e.at_s, e.job_id) for e in store.events(1, 1)] == [(2, 3, 200.0, "b")]
-    assert store.first_seq() == 1
+    assert store.span() == (1, 2)
 
 
 def test_a_transaction_that_fails_leaves_nothing(tmp_path):
@@ -172,7 +173,7 @@ def test_what_is_old_is_pruned_and_the_living_stay():
     assert store.finished("old") is None
     assert store.finished("new") is not None
     assert [row.job_id for row in store.rows()] == ["live"]
-    assert (store.first_seq(), store.last_seq) == (4, 5)
+    assert store.span() == (4, 5)
 
 
 def test_an_outcome_of_an_unknown_kind_is_as_good_as_none(caplog):
@@ -247,7 +248,7 @@ def test_the_database_agrees_with_the_book_however_commits_fall(moves):
         finished = store.finished(ticket.job_id)
         assert (finished.outcome if finished else None) == ticket.outcome
     restored = make_book()
-    restored.restore(tuple(store.rows()), store.last_rank())
+    restored.restore(store.restored())
     assert [row_of(t) for t in restored] == list(store.rows())
     assert list(restored.queue) == list(book.queue)
 
