@@ -5,12 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from gpu_runner.jobs import Unserved
-from tests.gpu_runner.bus_world import JOBS, Disk, World
+from tests.gpu_runner.bus_disk import Disk
+from tests.gpu_runner.bus_world import JOBS, World
 from tests.gpu_runner.test_pool_world import CLIENTS, JOB, WORKERS, Bus
 
 COUNT = st.integers(1, 4)
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
