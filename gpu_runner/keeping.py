@@ -150,7 +150,7 @@ class StoreKeeper:
         self._told: list[Event] = []
         self._failure: StoreFailed | None = None
         self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="store")
+        self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
 
     @property
