@@ -109,11 +109,9 @@ class Store:
         with self._translated(), self._transaction():
             self._keep_blobs(entries)
             self._keep_restrictions(entries)
-            self._db.executemany(
-                _PUT_JOB, [_values(row, at_s) for row in rows.values() if row is not None]
-            )
+            self._many(_PUT_JOB, [_values(row, at_s) for row in rows.values() if row is not None])
             self._forget([job_id for job_id, row in rows.items() if row is None])
-            self._db.executemany(
+            self._many(
                 _PUT_EVENT,
                 [(e.seq, e.epoch, e.at_s, e.change, e.job_id, e.worker, e.detail) for e in events],
             )
@@ -130,11 +128,11 @@ class Store:
                 outcomes.append((entry.job_id, entry.outcome.model_dump_json()))
                 if is_final(entry.outcome):
                     spent.append((entry.job_id,))
-        self._db.executemany("DELETE FROM outcome WHERE job_id = ?", stale)
-        self._db.executemany("INSERT OR REPLACE INTO content VALUES (?, ?)", jobs)
-        self._db.executemany("INSERT OR REPLACE INTO outcome VALUES (?, ?)", outcomes)
+        self._many("DELETE FROM outcome WHERE job_id = ?", stale)
+        self._many("INSERT OR REPLACE INTO content VALUES (?, ?)", jobs)
+        self._many("INSERT OR REPLACE INTO outcome VALUES (?, ?)", outcomes)
         # What has ended for good is never leased again.
-        self._db.executemany("DELETE FROM content WHERE job_id = ?", spent)
+        self._many("DELETE FROM content WHERE job_id = ?", spent)
 
     def _keep_restrictions(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -147,7 +145,7 @@ class Store:
     def _forget(self, job_ids: Sequence[str]) -> None:
         for table in ("job", "content", "outcome"):
             statement = f"DELETE FROM {table} WHERE job_id = ?"  # noqa: S608 - names from above
-            self._db.executemany(statement, [(job_id,) for job_id in job_ids])
+            self._many(statement, [(job_id,) for job_id in job_ids])
 
     def begin_epoch(self, epoch: int) -> int:
         """Note the epoch of a broker that starts; return it, or a larger one that is free.
@@ -318,6 +316,10 @@ class Store:
         with self._translated():
             found = self._db.execute(question).fetchone()
         return int(found[0] or 0) if found else 0
+
+    def _many(self, statement: str, values: Sequence[Sequence[object]]) -> None:
+        if values:
+            self._db.executemany(statement, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

@@ -94,7 +94,7 @@ def row(title, times, rate=None):
 @contextmanager
 def scratch():
     """A folder on the disk that holds the checkout: a broker's state does not lie in memory."""
-    with tempfile.TemporaryDirectory(dir=".") as name:
+    with tempfile.TemporaryDirectory(prefix="kernelpilot-bench-", dir=".") as name:
         folder = Path(name).resolve()
         for part in ("state", "spool"):
             (folder / part).mkdir()
