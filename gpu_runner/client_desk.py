@@ -97,8 +97,9 @@ class ClientDesk:
 
     def _describe(self, peer: bytes) -> None:
         roster = self._leases.roster
-        first = next(iter(roster), None)
-        environment = first.environment if first else None
+        # A pool that has a GPU is one for kernels of a GPU, whoever builds them.
+        ranked = sorted(roster, key=lambda member: "gpu" not in member.tags)
+        environment = ranked[0].environment if ranked else None
         self._leases.send(peer, wire.Described(environment=environment, workers=len(roster)))
 
 

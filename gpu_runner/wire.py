@@ -158,7 +158,7 @@ class Result(Envelope):
 
 
 class Described(Envelope):
-    """The machine of the first worker, or none while no worker is registered."""
+    """The machine of the first worker with a GPU, or of the first, or none while there is none."""
 
     kind: Literal["described"] = "described"
     environment: Environment | None = None

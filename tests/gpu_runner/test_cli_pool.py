@@ -1,6 +1,10 @@
 """The commands of whoever runs a pool."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +13,7 @@ from gpu_runner import wire
 from gpu_runner.cli import app
 from gpu_runner.keeping import StoreKeeper
 from gpu_runner.operations import Surveyed
+from tests.gpu_runner.broker_process import ROOT, BrokerProcess
 from tests.gpu_runner.bus_threads import Peer, serving
 from tests.gpu_runner.executors import make_built, make_job
 
@@ -79,6 +84,33 @@ def test_a_job_is_queued_again(endpoint):
 
 def test_a_name_that_cannot_be_one_is_a_mistake_in_the_command(endpoint):
     run("drain", "No Worker", "--endpoint", endpoint, code=2)
+
+
+@pytest.mark.processes
+def test_events_are_followed_until_the_command_is_interrupted(tmp_path):
+    with BrokerProcess(tmp_path, "--events", f"ipc://{tmp_path}/events") as broker:
+        command = [sys.executable, "-m", "gpu_runner.cli", "events", "--follow", "--json"]
+        with subprocess.Popen(
+            [*command, "--endpoint", broker.endpoint],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as following:
+            assert following.stdout is not None
+            with Peer(broker.endpoint, wire.TO_CLIENT) as client:
+                for name in ("a", "b"):
+                    client.send(wire.Submit(job=make_job(name)))
+                    client.receive()
+                    event = json.loads(following.stdout.readline())
+                    assert (event["kind"], event["change"]) == ("event", "submitted")
+                    assert event["job_id"] == name
+                broker.kill()
+                broker.start()
+                client.send(wire.Submit(job=make_job("c")))
+                event = json.loads(following.stdout.readline())
+                assert (event["seq"], event["epoch"], event["job_id"]) == (3, 2, "c")
+            following.send_signal(signal.SIGINT)
+            assert following.wait(20) == 0
 
 
 def test_history_that_was_pruned_is_said(tmp_path):

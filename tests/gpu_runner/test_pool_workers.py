@@ -183,6 +183,15 @@ def test_the_worker_that_has_the_outcome_gets_the_job_and_is_waited_for():
     assert [s.peer for s in sends if isinstance(s.message, wire.Lease)] == [W2]
 
 
+def test_the_machine_is_that_of_the_first_worker_with_a_gpu():
+    pool = make_pool()
+    pool.receive(W1, make_hello("builder"), 0.0)
+    gpu = make_environment(arch="sm_90")
+    pool.receive(W2, make_hello("gpu", environment=gpu), 0.0)
+    (described,) = messages(pool.receive(CLIENT, wire.Describe(), 0.0))
+    assert (described.environment, described.workers) == (gpu, 2)
+
+
 def test_the_machine_is_that_of_the_first_worker():
     pool = make_pool()
     assert messages(pool.receive(CLIENT, wire.Describe(), 0.0)) == [wire.Described(workers=0)]
