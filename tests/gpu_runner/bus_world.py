@@ -11,6 +11,7 @@ from typing import Any
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.operations import Action
 from gpu_runner.outbox import Outbox
 from gpu_runner.outcomes import is_final
 from gpu_runner.pool import Pool, PoolPlan
@@ -187,6 +188,14 @@ class SimClient:
                 self.ask(self.wanted[message.job_id])
 
 
+@dataclass
+class SimOperator:
+    peer: bytes = b""
+
+    def receive(self, message):
+        assert isinstance(message, wire.Managed | wire.Refused)
+
+
 class World:
     """Everything but the rules of a test."""
 
@@ -206,13 +215,14 @@ class World:
         self.epoch = 0
         self.workers = [SimWorker(self, f"w{i}") for i in range(workers)]
         self.clients = [SimClient(self) for _ in range(clients)]
+        self.operator = SimOperator()
         for person in self.people:
             person.peer = self.new_peer(person)
         self.start_broker()
 
     @property
     def people(self) -> list[Any]:
-        return [*self.workers, *self.clients]
+        return [*self.workers, *self.clients, self.operator]
 
     def new_peer(self, person) -> bytes:
         peer = len(self.peers).to_bytes(4, "big")
@@ -237,6 +247,9 @@ class World:
     def to_broker(self, peer, message):
         if not self.loses:
             self.take(self.pool.receive(peer, message, self.now_s))
+
+    def order(self, action, subject):
+        self.to_broker(self.operator.peer, wire.Manage(action=action, subject=subject))
 
     def take(self, sends):
         if self.disk is not None:
@@ -304,6 +317,8 @@ class World:
     def settle(self):
         """Heal everything; every job that a client wants must end."""
         self.loses = False
+        for worker in self.workers:
+            self.order(Action.RELEASE, worker.name)
         for _ in range(80):
             self.commit()
             for client in self.clients:
