@@ -39,8 +39,8 @@ class Broker:
         self,
         endpoint: str,
         plan: PoolPlan,
-        keeper: Keeper | None = None,
         *,
+        keeper: Keeper | None = None,
         events: str | None = None,
     ) -> None:
         """Listen.

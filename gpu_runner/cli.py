@@ -120,6 +120,13 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter an option
             min=0,
         ),
     ] = None,
+    most_jobs: Annotated[
+        int,
+        typer.Option(help="Unfinished jobs; whoever submits more is told to come back.", min=1),
+    ] = 20_000,
+    most_of_session: Annotated[
+        int, typer.Option(help="The same for one session, as a run is.", min=1)
+    ] = 5_000,
     parent: Parent = None,
 ) -> None:
     """Hand out jobs to workers and outcomes to clients, until SIGTERM."""
@@ -144,9 +151,11 @@ def broker(  # noqa: PLR0913, PLR0917 - one parameter an option
         lease_s=lease_s,
         settle_s=settle_s,
         expected_workers=workers,
+        most_live=most_jobs,
+        most_of_session=most_of_session,
     )
     with signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop:
-        Broker(endpoint, plan, keeper, events=events).serve(stop)
+        Broker(endpoint, plan, keeper=keeper, events=events).serve(stop)
 
 
 @app.command()

@@ -27,12 +27,14 @@ logger = logging.getLogger(__name__)
 LAZY = {Change.STARTED, Change.JOINED}
 """Nothing is promised with them, and a restart learns them from the workers again."""
 MOST_EVENTS = 200_000
-"""Events kept over a start; about 20 MB."""
+"""Events kept; about 20 MB."""
 MOST_IN_MEMORY = 10_000
 """Events kept by a broker without a database."""
 KEPT_DAYS = 14.0
-"""Outcomes older than this are deleted at a start; runs keep their own copies."""
+"""Outcomes older than this are deleted; runs keep their own copies."""
 _DAY_S = 86_400.0
+_PRUNE_EVERY = 10_000
+"""Events; fewer jobs end meanwhile than are deleted at once, so nothing piles up."""
 
 
 class Keeper(Archive, Protocol):
@@ -136,8 +138,7 @@ class StoreKeeper:
         self.is_new = self._store.is_new
         """Whether no broker kept anything here before."""
         self.epoch = self._store.begin_epoch(epoch)
-        before_s = time.time() - KEPT_DAYS * _DAY_S
-        self._store.prune(most_events=MOST_EVENTS, finished_before_s=before_s)
+        self._prune()
         self._reader = Store(path, is_reader=True)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._change = threading.Condition()
@@ -244,6 +245,11 @@ class StoreKeeper:
         self._store.close()
         os.close(self._wake)
 
+    def _prune(self) -> None:
+        before_s = time.time() - KEPT_DAYS * _DAY_S
+        self._store.prune(most_events=MOST_EVENTS, finished_before_s=before_s)
+        self._prune_at_seq = self._store.last_seq + _PRUNE_EVERY
+
     def _hand_over(self) -> None:
         self._batch += 1
         for entry in self._lazy:
@@ -276,6 +282,8 @@ class StoreKeeper:
                 batch = self._handed
             try:
                 events = self._store.keep(entries, epoch=self.epoch, at_s=time.time())
+                if self._store.last_seq >= self._prune_at_seq:
+                    self._prune()
             except StoreFailed as error:
                 logger.critical("%s", error)
                 with self._change:

@@ -14,6 +14,10 @@ FRESH_BEATS = 2.5
 Without this rule two workers of one name starve each other's jobs (BUS 2.4)."""
 
 
+MOST_SPOOLED = 16_384
+"""As many as a hello lists; whoever serves for months would otherwise be remembered in full."""
+
+
 @dataclass(slots=True)
 class Member:
     """A registered worker."""
@@ -28,6 +32,7 @@ class Member:
     seq: int
     """Of the last beat that was answered."""
     spooled: set[str]
+    """Ids of jobs whose outcomes it has; at most MOST_SPOOLED of them."""
     held: set[str] = field(default_factory=set)
     """Ids of the live jobs it owns."""
     tags: frozenset[str] = frozenset()
@@ -41,6 +46,12 @@ class Member:
     def has_free_slot(self) -> bool:
         """Whether it can take one more job."""
         return self.peer is not None and not self.is_draining and len(self.held) < self.slots
+
+    def keep_in_spool(self, job_id: str) -> None:
+        """Note that it has the outcome of a job; some other one is forgotten for it."""
+        if len(self.spooled) >= MOST_SPOOLED:
+            self.spooled.pop()
+        self.spooled.add(job_id)
 
 
 class Roster:

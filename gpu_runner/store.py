@@ -42,6 +42,7 @@ CREATE TABLE job (
     changed_at_s REAL NOT NULL
 );
 CREATE INDEX live_job ON job (rank) WHERE state != 'finished';
+CREATE INDEX ended_job ON job (changed_at_s) WHERE state = 'finished';
 CREATE TABLE content (job_id TEXT PRIMARY KEY, job BLOB NOT NULL);
 CREATE TABLE outcome (job_id TEXT PRIMARY KEY, outcome BLOB NOT NULL);
 CREATE TABLE event (
@@ -57,6 +58,7 @@ CREATE TABLE restriction (worker TEXT PRIMARY KEY, reason TEXT NOT NULL);
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
+_MOST_PRUNED = 5000
 _PUT_JOB = "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PUT_EVENT = "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ROW = (
@@ -161,13 +163,20 @@ class Store:
     def prune(self, *, most_events: int, finished_before_s: float) -> None:
         """Delete all but the newest events, and jobs that ended before a wall-clock time.
 
+        Of the latter a few thousand at a time, so that nobody waits for long; the oldest first.
+
         Raises:
             StoreFailed: it cannot be written.
         """
-        old = "SELECT job_id FROM job WHERE state = 'finished' AND changed_at_s < ?"
+        old = (
+            "SELECT job_id FROM job WHERE state = 'finished' AND changed_at_s < ? "
+            "ORDER BY changed_at_s LIMIT ?"
+        )
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM event WHERE seq <= ?", (self.last_seq - most_events,))
-            self._forget([job_id for (job_id,) in self._db.execute(old, (finished_before_s,))])
+            self._forget(
+                [job_id for (job_id,) in self._db.execute(old, (finished_before_s, _MOST_PRUNED))]
+            )
 
     # -- reading -------------------------------------------------------------------------------
 

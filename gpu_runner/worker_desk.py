@@ -121,7 +121,7 @@ class WorkerDesk:
             else:
                 self._leases.finish(ticket, done.outcome)
         if is_final(done.outcome):
-            member.spooled.add(job_id)
+            member.keep_in_spool(job_id)
         self._leases.send(peer, wire.Ack(job_id=job_id, token=done.token, is_accepted=is_known))
 
 

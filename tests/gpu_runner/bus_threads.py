@@ -19,7 +19,7 @@ PLAN = PoolPlan(epoch=1, beat_s=0.2, lease_s=5.0, settle_s=0.0)
 def serving(endpoint, plan=PLAN, keeper=None, **changes):
     """A broker that serves until the block ends."""
     readable, writable = os.pipe()
-    broker = Broker(endpoint, plan, keeper, **changes)
+    broker = Broker(endpoint, plan, keeper=keeper, **changes)
     thread = threading.Thread(target=broker.serve, args=(readable,))
     thread.start()
     try:

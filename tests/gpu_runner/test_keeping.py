@@ -102,6 +102,19 @@ def test_the_next_broker_goes_on_where_this_one_was_closed(tmp_path):
     second.close()
 
 
+def test_old_events_are_deleted_while_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_runner.keeping.MOST_EVENTS", 30)
+    monkeypatch.setattr("gpu_runner.keeping._PRUNE_EVERY", 20)
+    keeper, book = StoreKeeper(tmp_path, 1), Book(most_finished=9)
+    for number in range(100):
+        submit(book, f"job-{number}")
+        batch = keeper.write(book.entries())
+        wait_for(keeper, batch)
+    first, last = keeper.span()
+    assert (last, 30 <= last - first + 1 <= 50) == (100, True)
+    keeper.close()
+
+
 def test_a_disk_that_fails_is_said_at_every_further_question(keeper, caplog):
     (pages,) = keeper._store._db.execute("PRAGMA page_count").fetchone()
     keeper._store._db.execute(f"PRAGMA max_page_count = {pages}")

@@ -80,6 +80,15 @@ def test_a_job_goes_to_a_free_slot_in_order_of_registration(roster):
     assert server_of(roster, "job") is None
 
 
+def test_a_worker_that_serves_for_months_is_not_remembered_in_full(roster, monkeypatch):
+    monkeypatch.setattr("gpu_runner.roster.MOST_SPOOLED", 3)
+    member = roster.register(W1, make_hello("w1", spooled=("a",)), 0.0)
+    for name in ("b", "c", "d", "e"):
+        member.keep_in_spool(name)
+        assert name in member.spooled
+    assert len(member.spooled) == 3
+
+
 @pytest.mark.parametrize("state", ["free", "full", "draining", "unreachable"])
 def test_who_has_the_outcome_is_preferred_and_waited_for(roster, state):
     other = roster.register(W1, make_hello("w1"), 0.0)

@@ -64,6 +64,9 @@ def test_alarms_lead_to_sections():
 
 def test_limits_are_those_of_the_code():
     plan = PoolPlan(epoch=1)
+    given = {param.name: param.default for param in KNOWN.commands["broker"].params}  # type: ignore[attr-defined]  # a group
+    assert given["most_jobs"] == plan.most_live
+    assert given["most_of_session"] == plan.most_of_session
     for text in (RUNBOOK, PROTOCOL):
         assert f"{plan.most_live:,} unfinished jobs" in text
         assert f"{plan.most_of_session:,} of " in text
