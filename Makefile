@@ -8,7 +8,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
 	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
-	docs docs-check size
+	bench-bus chaos docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ exploits: install ## Evaluate every published way to cheat; print the table
 
 bench: install ## Overhead, latency of a verdict and memory of the product itself
 	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+bench-bus: install ## What the job bus costs a job, and a broker's restart with 110,000 jobs
+	$(BIN)/python -m tests.benchmarks.bus $(ARGS)
+
+chaos: install ## Thousands of jobs while broker, workers and clients are killed (ARGS=)
+	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
 
 bench-gate: install ## False wins on identical code, power on a planted difference
 	$(BIN)/python -m tests.benchmarks.gate $(ARGS)

@@ -1,11 +1,12 @@
-"""The broker process: one ROUTER around a Pool. It receives, sends and tells the time.
+"""The broker process: one ROUTER around a Pool. It receives, keeps, sends and tells the time.
 
 No decision is made here; a message that cannot be parsed is answered and counted, one that cannot
-be delivered is reported to the pool.
+be delivered is reported to the pool. What a message promises is kept before it leaves.
 """
 
 import logging
 import time
+from collections import deque
 from pathlib import Path
 
 import zmq
@@ -13,8 +14,12 @@ import zmq
 from gpu_runner import wire
 from gpu_runner.endpoint import router
 from gpu_runner.errors import PoolError
+from gpu_runner.keeping import Keeper, MemoryKeeper
 from gpu_runner.lock import lock_file
+from gpu_runner.operations import Surveyed
+from gpu_runner.outbox import Outbox
 from gpu_runner.pool import Pool, PoolPlan, Sends
+from gpu_runner.publishing import Publisher
 from gpu_runner.security.gate import open_gate
 from gpu_runner.spool import write_file
 from gpu_runner.wire import Inbox, Malformed, Refusal, TooLarge
@@ -31,33 +36,52 @@ _HIGHEST_EPOCH = 2**31 - 1
 class Broker:
     """Serves one endpoint until it is told to stop."""
 
-    def __init__(self, endpoint: str, plan: PoolPlan, keys: Path | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        plan: PoolPlan,
+        *,
+        keeper: Keeper | None = None,
+        events: str | None = None,
+        keys: Path | None = None,
+    ) -> None:
         """Listen.
 
         Args:
             endpoint: where.
-            plan: of the pool.
+            plan: what the pool is told.
+            keeper: where changes are kept before what depends on them is sent; by default
+                nowhere. It is closed with the broker.
+            events: where to publish what happened; by default nowhere.
             keys: folder of the broker's pair and of the list of those who may come in; without
                 it only addresses of this machine are allowed.
 
         Raises:
             PoolError: the endpoint is not allowed or taken, or the keys cannot be used.
+            StoreFailed: what was kept cannot be read.
         """
         self._endpoint = endpoint
         self._tick_s = plan.beat_s / _TICKS_A_BEAT
-        self._pool = Pool(plan, time.monotonic())
+        self._keeper: Keeper = keeper or MemoryKeeper(plan.epoch)
+        self._outbox = Outbox()
+        self._pool = Pool(plan, time.monotonic(), self._keeper)
+        self._pool.restore(self._keeper.restored())
         self._inbox = Inbox(wire.TO_BROKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._gate = open_gate(self._context, keys)
         except PoolError:
             self._context.term()
+            self._keeper.close()
             raise
+        pair = self._gate.pair
         try:
-            self._socket = router(self._context, endpoint, self._gate.pair)
+            self._socket = router(self._context, endpoint, pair)
+            self._publisher = Publisher(self._context, events, plan.epoch, pair) if events else None
         except PoolError:
             self._gate.close()
-            self._context.term()
+            self._context.destroy(linger=0)
+            self._keeper.close()
             raise
 
     @property
@@ -72,6 +96,8 @@ class Broker:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(stop, zmq.POLLIN)
+        if self._keeper.fileno is not None:
+            poller.register(self._keeper.fileno, zmq.POLLIN)
         logger.info("broker listens endpoint=%s", self.endpoint)
         try:
             next_tick_s = time.monotonic()
@@ -80,17 +106,32 @@ class Broker:
                 ready = dict(poller.poll(int(wait_s * 1000) + 1))
                 if stop in ready:
                     return
+                if self._keeper.fileno in ready:
+                    self._deliver(self._outbox.release(self._keeper.committed()))
+                self._publish()
                 if self._socket in ready:
                     self._receive_waiting()
                 if time.monotonic() >= next_tick_s:
-                    self._gate.tick()
-                    self._deliver(self._pool.tick(time.monotonic()))
+                    if self._gate.tick() and self._publisher is not None:
+                        self._publisher.begin_anew()
+                    self._deliver(self._kept(self._pool.tick(time.monotonic())))
+                    self._keeper.flush()
+                    if self._publisher is not None:
+                        self._publisher.tick(time.monotonic(), self._keeper.span()[1])
                     next_tick_s = time.monotonic() + self._tick_s
         finally:
             self._socket.close()
+            if self._publisher is not None:
+                self._publisher.close()
             self._gate.close()
             self._context.term()
+            self._keeper.close()
             logger.info("broker ends malformed=%s", dict(self._inbox.refused))
+
+    def _publish(self) -> None:
+        fresh = self._keeper.fresh()
+        if self._publisher is not None:
+            self._publisher.publish(fresh)
 
     def _receive_waiting(self) -> None:
         for _ in range(_MOST_A_TURN):
@@ -108,7 +149,7 @@ class Broker:
                 self._send(peer, wire.Refused(code=Refusal.FORBIDDEN, message=why))
             else:
                 logger.debug("received kind=%s", message.kind)
-                self._deliver(self._pool.receive(peer, message, time.monotonic()))
+                self._deliver(self._kept(self._pool.receive(peer, message, time.monotonic())))
 
     def _refuse(self, peer: bytes, malformed: Malformed) -> None:
         count = self._inbox.refused.total()
@@ -119,19 +160,37 @@ class Broker:
         code = Refusal.PROTOCOL if malformed.reason == "protocol" else Refusal.MALFORMED
         self._send(peer, wire.Refused(code=code, message=malformed.detail))
 
+    def _kept(self, sends: Sends) -> Sends:
+        """Have kept what `sends` depend on; return what may leave now."""
+        batch = self._keeper.write(self._pool.entries())
+        return self._outbox.hold(sends, batch, self._keeper.committed())
+
     def _deliver(self, sends: Sends) -> None:
-        waiting = list(sends)
+        waiting = deque(sends)
         while waiting:
-            peer, message = waiting.pop(0)
+            peer, message = waiting.popleft()
+            if isinstance(message, Surveyed):
+                message = self._completed(message)
             if isinstance(message, wire.Lease):
                 logger.info("job leased job=%s token=%d", message.job.job_id, message.token)
             elif isinstance(message, wire.Result):
                 job_id, kind = message.outcome.job_id, message.outcome.kind
                 logger.info("outcome sent job=%s kind=%s", job_id, kind)
             if not self._send(peer, message):
-                waiting += self._pool.undelivered(peer, message, time.monotonic())
+                waiting += self._kept(self._pool.undelivered(peer, message, time.monotonic()))
 
-    def _send(self, peer: bytes, message: wire.ToClient | wire.ToWorker) -> bool:
+    def _completed(self, surveyed: Surveyed) -> Surveyed:
+        """Add to the pool's state what only its shell knows."""
+        return surveyed.model_copy(
+            update={
+                "is_kept": self._keeper.fileno is not None,
+                "unkept_messages": len(self._outbox),
+                "malformed": dict(self._inbox.refused),
+                "events": self._publisher.endpoint if self._publisher else "",
+            }
+        )
+
+    def _send(self, peer: bytes, message: wire.FromBroker) -> bool:
         """Send without waiting; false when nobody is there or its queue is full."""
         if not self._gate.reaches(peer):
             return False

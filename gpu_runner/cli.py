@@ -4,20 +4,19 @@ Heavy imports are inside the commands, so that help is instant and a broker load
 """
 
 import json
-import logging
-import os
 import signal
 import sys
 import tempfile
 from contextlib import nullcontext
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gpu_runner import cli_archive, cli_blobs, cli_keys, cli_provision
+from gpu_runner import cli_archive, cli_blobs, cli_keys, cli_pool, cli_provision
 from gpu_runner.cli_keys import OwnKeys
+from gpu_runner.logs import log_to_stderr
 
 if TYPE_CHECKING:
     from gpu_runner.jobs import AnyJob, AnyOutcome
@@ -43,6 +42,13 @@ class Exit(IntEnum):
     REJECTED = 1
     USAGE = 2
     UNSERVED = 3
+
+
+class Keep(StrEnum):
+    """Where a broker with a state directory keeps its jobs."""
+
+    DATABASE = "database"
+    MEMORY = "memory"
 
 
 Endpoint = Annotated[
@@ -71,8 +77,9 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     state: Annotated[
         Path | None,
         typer.Option(
-            help="Directory that remembers the broker's epoch, so that a restarted broker hands "
-            "out larger tokens than the one before. Without it the clock serves.",
+            help="Directory of the broker's database: jobs, outcomes and events survive a restart "
+            "and a power cut. Without it they are kept in memory, and come back from clients and "
+            "workers.",
             metavar="DIR",
             file_okay=False,
         ),
@@ -86,6 +93,21 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
             min=0,
         ),
     ] = 0,
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="Where --state keeps jobs. `memory`: nowhere; it remembers the epoch alone, so "
+            "that a restarted broker hands out larger tokens than the one before.",
+        ),
+    ] = Keep.DATABASE,
+    events: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to publish events, an endpoint like --endpoint. By default events are "
+            "replayed to those who ask (`kernelpilot-runner events`).",
+            metavar="URL",
+        ),
+    ] = None,
     beat_s: Annotated[float, typer.Option(help="Seconds between signs of life.", min=0.05)] = 2.0,
     lease_s: Annotated[
         float, typer.Option(help="A worker silent for so many seconds has lost its job.", min=0.5)
@@ -95,12 +117,19 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         typer.Option(
             help="Seconds to wait for workers after a start. Default: --lease-s, for only then has "
             "every worker that runs a job been heard or given up; 0 at the first start with "
-            "--state.",
+            "--state, and where the database says who runs what.",
             min=0,
         ),
     ] = None,
     keys: OwnKeys = None,
     blobs: cli_blobs.BlobFolder = None,
+    most_jobs: Annotated[
+        int,
+        typer.Option(help="Unfinished jobs; whoever submits more is told to come back.", min=1),
+    ] = 20_000,
+    most_of_session: Annotated[
+        int, typer.Option(help="The same for one session, as a run is.", min=1)
+    ] = 5_000,
     parent: Parent = None,
 ) -> None:
     """Hand out jobs to workers and outcomes to clients, until SIGTERM.
@@ -110,31 +139,39 @@ def broker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     from gpu_runner.blobs.server import blobs_beside  # noqa: PLC0415 - see above
     from gpu_runner.broker import Broker, next_epoch  # noqa: PLC0415 - see above
     from gpu_runner.endpoint import allow_many_connections  # noqa: PLC0415 - see above
+    from gpu_runner.keeping import StoreKeeper  # noqa: PLC0415 - see above
     from gpu_runner.pool import PoolPlan  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import die_with_parent, signals_as_bytes  # noqa: PLC0415 - same
 
     die_with_parent(parent)
-    _log_to_stderr()
+    log_to_stderr()
     allow_many_connections()
     epoch = next_epoch(state)
+    is_informed = state is not None and epoch == 1
+    keeper = None
+    if state is not None and keep is Keep.DATABASE:
+        keeper = StoreKeeper(state, epoch)
+        epoch, is_informed = keeper.epoch, is_informed or not keeper.is_new
     if settle_s is None:
-        settle_s = 0.0 if state is not None and epoch == 1 else lease_s
+        settle_s = 0.0 if is_informed else lease_s
     plan = PoolPlan(
         epoch=epoch,
         beat_s=beat_s,
         lease_s=lease_s,
         settle_s=settle_s,
         expected_workers=workers,
+        most_live=most_jobs,
+        most_of_session=most_of_session,
     )
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop,
         blobs_beside(endpoint, blobs, keys),
     ):
-        Broker(endpoint, plan, keys).serve(stop)
+        Broker(endpoint, plan, keeper=keeper, events=events, keys=keys).serve(stop)
 
 
 @app.command()
-def worker(
+def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     endpoint: Endpoint,
     workspace: Workspace,
     name: Annotated[
@@ -145,6 +182,14 @@ def worker(
         typer.Option(help="Seconds past a job's own timeout before it is killed.", min=0),
     ] = 10.0,
     keys: OwnKeys = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Something this machine offers and a job may need; may be given several times. "
+            "Its architecture, `gpu` or `cpu`, `nvrtc`, `triton`, `ncu` and `sanitizer` are found.",
+            metavar="TAG",
+        ),
+    ] = None,
     executor: Executor = _EXECUTOR,
     parent: Parent = None,
 ) -> None:
@@ -162,12 +207,18 @@ def worker(
     )
     from gpu_runner.spool import Spool  # noqa: PLC0415 - see above
     from gpu_runner.supervisors import Supervisors  # noqa: PLC0415 - see above
+    from gpu_runner.tags import machine_tags  # noqa: PLC0415 - see above
     from gpu_runner.worker import Worker  # noqa: PLC0415 - see above
 
     die_with_parent(parent)
     adopt_orphans()
-    _log_to_stderr()
-    plan = ExecutionPlan(workspace=_made(workspace), executor=executor, grace_s=grace_s)
+    log_to_stderr()
+    plan = ExecutionPlan(
+        workspace=_made(workspace),
+        executor=executor,
+        grace_s=grace_s,
+        tags=machine_tags(tag or ()),
+    )
     proofs = cli_keys.worker_keys(keys, plan.workspace, endpoint)
     lock = Spool(plan.workspace).lock(name, patience_s=_OWNER_PATIENCE_S)
     machine = fit_machine()
@@ -225,6 +276,8 @@ app.command()(cli_archive.execute)
 app.add_typer(cli_keys.app, name="keys")
 app.add_typer(cli_blobs.app, name="blobs")
 app.add_typer(cli_provision.app, name="provision")
+for command in cli_pool.COMMANDS:
+    app.command()(command)
 
 
 @app.command()
@@ -247,15 +300,20 @@ def doctor(
 
 def main() -> None:
     """Run the command line; an error that its user can put right is one line, no traceback."""
-    from gpu_runner.errors import ArchiveError, RunnerError  # noqa: PLC0415 - see above
+    from gpu_runner.errors import ArchiveError, RunnerError, StoreFailed  # noqa: PLC0415 - see above
 
     try:
         app()
+    except StoreFailed as error:
+        typer.echo(f"kernelpilot-runner: {error}", err=True)
+        sys.exit(EXIT_STORE_FAILED)
     except RunnerError as error:
         typer.echo(f"kernelpilot-runner: {error}", err=True)
         sys.exit(Exit.USAGE if isinstance(error, ArchiveError) else Exit.UNSERVED)
 
 
+EXIT_STORE_FAILED = 70
+"""Of a broker whose database failed; whoever starts brokers starts it again."""
 _OWNER_PATIENCE_S = 15.0
 """How long a worker waits for the end of an earlier one of its name, and of its child."""
 
@@ -320,12 +378,6 @@ def _in_words(outcome: "AnyOutcome") -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder.resolve()
-
-
-def _log_to_stderr() -> None:
-    level = os.environ.get("KERNELPILOT_LOG", "INFO").upper()
-    form = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=level, format=form)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import zmq.asyncio
 
 from gpu_runner import wire
 from gpu_runner.endpoint import dealer
+from gpu_runner.envelope import MIDDLE_PRIORITY
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
 from gpu_runner.records import Environment
@@ -53,7 +54,13 @@ class BusClient:
     """
 
     def __init__(
-        self, endpoint: str, *, patience_s: float = 120.0, keys: Path | None = None
+        self,
+        endpoint: str,
+        *,
+        patience_s: float = 120.0,
+        session: str | None = None,
+        priority: int = MIDDLE_PRIORITY,
+        keys: Path | None = None,
     ) -> None:
         """Connect; the first message leaves with the first call.
 
@@ -62,12 +69,17 @@ class BusClient:
             keys: folder of this client's pair and the broker's public key, where it wants them.
             patience_s: how long to go on without an answer, or without any worker registered,
                 before a job ends as `Unserved(runner_lost)`.
+            session: who takes turns with the other sessions of the broker; by default the run
+                that a job's id begins with.
+            priority: 0 to 9 of every job; 9 is served first.
 
         Raises:
             PoolError: the endpoint cannot be understood, or the keys cannot be used.
         """
         self._endpoint = endpoint
         self._patience_s = patience_s
+        self._session = session
+        self._priority = priority
         self._about_keys = ""
         if keys:
             asked = f"kernelpilot-runner keys check --endpoint {endpoint} --keys {keys}"
@@ -94,7 +106,8 @@ class BusClient:
             msg = f"job id {job.job_id!r} is awaited here for another job"
             raise PoolError(msg)
         if ticket is None:
-            frames = wire.encode(wire.Submit(job=job))
+            submit = wire.Submit(job=job, session=self._session, priority=self._priority)
+            frames = wire.encode(submit)
             ticket = self._tickets[job.job_id] = _Ticket(job, frames)
             self._start_patience()
         ticket.callers += 1

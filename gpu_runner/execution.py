@@ -34,6 +34,8 @@ class ExecutionPlan:
     """`module:function` that the child calls."""
     grace_s: float = 10.0
     """The job's own limits come first; the child is killed this long after `timeout_s`."""
+    tags: tuple[str, ...] = ()
+    """What this machine offers beside what its environment says, for jobs that need it."""
 
 
 class Execution:

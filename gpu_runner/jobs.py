@@ -259,6 +259,7 @@ class Unserved(Message):
         "no_tool",
         "no_space",
         "unhealthy_device",
+        "expired",
         "internal_error",
     ]
     message: str

@@ -233,6 +233,8 @@ class LocalPool:
         return [
             *_cli("broker", endpoint),
             *("--state", str(self._state), "--workers", str(self._workers)),
+            # The state is shared by runs, and a run's jobs are nobody's when it is gone.
+            *("--keep", "memory"),
             *("--beat-s", str(self._plan.beat_s), "--lease-s", str(self._plan.lease_s)),
         ]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome, Unserved
+from gpu_runner.terms import PLAIN, Terms
 from gpu_runner.wire import State
 
 STORY_LINES = 24
@@ -46,6 +47,19 @@ class Ticket:
     crashes: int = 0
     losses: int = 0
     """Leases that ended without an outcome, charged or not."""
+    rank: int = 0
+    """Its place in the queue, kept when a lease is lost."""
+    terms: Terms = PLAIN
+    deadline_s: float | None = None
+    """On the pool's clock; if it still waits then, it ends as expired."""
+    queued_s: float = 0.0
+    """Since when it waits, on the pool's clock."""
+    leased_s: float | None = None
+    """When it was last leased here."""
+    is_recalled: bool = False
+    """Whether its worker was asked to kill it so that it can be queued again."""
+    is_stored: bool = False
+    """Whether the archive has its content, where `job` is None."""
     outcome: AnyOutcome | None = None
     waiters: set[bytes] = field(default_factory=set)
     story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LINES))
@@ -62,11 +76,13 @@ class Ticket:
             IllegalMove: it is not queued, nobody knows its content, or the token does not grow.
         """
         self._check("lease")
-        if self.job is None or (self.token is not None and token <= self.token):
+        is_known = self.job is not None or self.is_stored
+        if not is_known or (self.token is not None and token <= self.token):
             msg = f"job {self.job_id!r} cannot be leased under token {token}, last was {self.token}"
             raise IllegalMove(msg)
         self._move(State.LEASED, f"leased to {worker} under token {token}", now_s)
         self.owner, self.token, self.beat = worker, token, beat
+        self.leased_s = now_s
 
     def adopt(self, worker: str, token: int, now_s: float) -> None:
         """Take over an execution that a worker already has.
@@ -95,7 +111,7 @@ class Ticket:
         """Its lease is over without an outcome."""
         self._check("requeue")
         self._move(State.QUEUED, f"queued again: {why}", now_s)
-        self.owner = None
+        self.owner, self.queued_s, self.is_recalled = None, now_s, False
 
     def finish(self, outcome: AnyOutcome, now_s: float) -> None:
         """End it, once and for all."""
@@ -110,6 +126,16 @@ class Ticket:
             cause="runner_lost",
             message=f"job {self.job_id!r} lost its worker {self.losses} times; it probably ends "
             "it: read the workers' logs. " + "; ".join(list(self.story)[-4:]),
+            is_retryable=False,
+        )
+
+    def expired(self) -> Unserved:
+        """Return the outcome of a job that no worker took in time."""
+        return Unserved(
+            job_id=self.job_id,
+            cause="expired",
+            message=f"job {self.job_id!r} waited for a worker until its deadline; give it more "
+            "time or a higher priority, or start more workers",
             is_retryable=False,
         )
 

@@ -10,11 +10,37 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from gpu_runner.envelope import (
+    MIDDLE_PRIORITY,
+    Count,
+    Envelope,
+    Incarnation,
+    Priority,
+    Seconds,
+    SessionName,
+    Slots,
+    Tag,
+    Token,
+    WorkerName,
+    is_empty,
+    is_middle,
+    is_none,
+)
 from gpu_runner.errors import PoolError
 from gpu_runner.jobs import AnyJob, AnyOutcome
-from gpu_runner.message import Digest, JobId, Message
+from gpu_runner.message import Digest, JobId
+from gpu_runner.operations import (
+    Beacon,
+    Event,
+    Manage,
+    Managed,
+    Replay,
+    Replayed,
+    Survey,
+    Surveyed,
+)
 from gpu_runner.records import Environment
 
 MAGIC = b"kp/1"
@@ -35,16 +61,6 @@ _MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, RecursionErro
 """What validators can raise on a stranger's text: a ValidationError and invalid UTF-8 are
 ValueErrors, the others come from deep nesting and from code that a noun's validator calls."""
 
-Token = Annotated[int, Field(ge=0, lt=2**63)]
-"""Fencing token: (epoch << 32) + n, strictly growing over all leases of all brokers in time."""
-
-WorkerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Incarnation = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
-"""Random per worker process: tells a restart from a reconnection."""
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Slots = Annotated[int, Field(ge=1, le=256)]
-
 
 class TooLarge(PoolError):
     """A message is larger than the wire carries; the text says how large and what to do."""
@@ -58,12 +74,6 @@ class State(StrEnum):
     RUNNING = "running"
     CANCELLING = "cancelling"
     FINISHED = "finished"
-
-
-class Envelope(Message):
-    """A message of the bus; numbers and flags are never guessed from text."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class Held(Envelope):
@@ -80,6 +90,14 @@ class Submit(Envelope):
 
     kind: Literal["submit"] = "submit"
     job: AnyJob
+    session: SessionName | None = Field(default=None, exclude_if=is_none)
+    """Whose turn it takes; by default the run that its id begins with."""
+    priority: Priority = Field(default=MIDDLE_PRIORITY, exclude_if=is_middle)
+    """9 is served first."""
+    deadline_s: Seconds | None = Field(default=None, exclude_if=is_none)
+    """How long it may wait for a worker, from its submission; then it ends as expired."""
+    need: tuple[Tag, ...] = Field(default=(), exclude_if=is_empty)
+    """Tags that its worker must have."""
 
 
 class Wait(Envelope):
@@ -142,7 +160,7 @@ class Result(Envelope):
 
 
 class Described(Envelope):
-    """The machine of the first worker, or none while no worker is registered."""
+    """The machine of the first worker with a GPU, or of the first, or none while there is none."""
 
     kind: Literal["described"] = "described"
     environment: Environment | None = None
@@ -163,6 +181,8 @@ class Hello(Envelope):
     running: tuple[Held, ...] = ()
     spooled: tuple[JobId, ...] = ()
     """Jobs whose outcome this worker has: leasing them to it costs no execution."""
+    tags: tuple[Tag, ...] = Field(default=(), exclude_if=is_empty)
+    """What it offers beside what its environment says."""
 
 
 class Beat(Envelope):
@@ -263,14 +283,24 @@ class Ack(Envelope):
 
 
 FromClient = Submit | Wait | Cancel | Describe
+FromOperator = Survey | Replay | Manage
 FromWorker = Hello | Beat | Started | Done | Drain | Bye
-ToBroker = FromClient | FromWorker
+ToBroker = FromClient | FromOperator | FromWorker
 ToClient = Submitted | Refused | Result | Described
+ToOperator = Surveyed | Replayed | Managed | Refused
+ToObserver = Event | Beacon
 ToWorker = Welcome | Busy | Pong | Who | Lease | Abort | Ack | Refused
-AnyMessage = ToBroker | ToClient | ToWorker
+FromBroker = ToClient | ToOperator | ToWorker
+AnyMessage = ToBroker | FromBroker | ToObserver
 
 TO_BROKER: TypeAdapter[ToBroker] = TypeAdapter(Annotated[ToBroker, Field(discriminator="kind")])
 TO_CLIENT: TypeAdapter[ToClient] = TypeAdapter(Annotated[ToClient, Field(discriminator="kind")])
+TO_OPERATOR: TypeAdapter[ToOperator] = TypeAdapter(
+    Annotated[ToOperator, Field(discriminator="kind")]
+)
+TO_OBSERVER: TypeAdapter[ToObserver] = TypeAdapter(
+    Annotated[ToObserver, Field(discriminator="kind")]
+)
 TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
 
 M = TypeVar("M")

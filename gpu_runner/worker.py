@@ -190,6 +190,7 @@ class Worker:
             seq=self._seq,
             running=self._held(),
             spooled=self._spool.job_ids(),
+            tags=self._plan.tags,
         )
         if not self._send(hello):
             self._next_s = now_s + _HELLO_PAUSE_S

@@ -50,8 +50,8 @@ class Gate(Protocol):
         """Return under which name a peer is known."""
         ...
 
-    def tick(self) -> None:
-        """Let time pass."""
+    def tick(self) -> bool:
+        """Let time pass; return whether the list of those who may come in has changed."""
         ...
 
     def close(self) -> None:
@@ -80,8 +80,9 @@ class OpenGate:
         """Return the one name of all."""
         return "local"
 
-    def tick(self) -> None:
-        """Do nothing."""
+    def tick(self) -> bool:
+        """Return that nothing has changed: there is no list."""
+        return False
 
     def close(self) -> None:
         """Do nothing."""
@@ -190,12 +191,14 @@ class KeyGate:
         holder = self._holder(peer)
         return holder.name if holder else ""
 
-    def tick(self) -> None:
+    def tick(self) -> bool:
         """Read the list again if it has changed, and see that handshakes are answered."""
         self._zap.tend()
-        if self._watched.current() is not self._known:
-            self._known = self._watched.allowed
-            self._ledger.forget(self._known)
+        if self._watched.current() is self._known:
+            return False
+        self._known = self._watched.allowed
+        self._ledger.forget(self._known)
+        return True
 
     def close(self) -> None:
         """Stop letting anybody in."""

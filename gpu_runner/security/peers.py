@@ -28,7 +28,9 @@ _BLOBS = frozenset({"blob.stat", "blob.put", "blob.get", "blob.keep"})
 SPEAKS: dict[Role, frozenset[str]] = {
     Role.CLIENT: _BLOBS | {"submit", "wait", "cancel", "describe"},
     Role.WORKER: _BLOBS | {"hello", "beat", "started", "done", "drain", "bye"},
-    Role.OPERATOR: frozenset({"wait", "cancel", "describe", "blob.stat"}),
+    Role.OPERATOR: frozenset(
+        {"wait", "cancel", "describe", "survey", "replay", "manage", "blob.stat"}
+    ),
 }
 """Kinds of messages that a role may send; a kind that nobody is named for is sent by nobody."""
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.model import Answer, Turn
+from agents.model import Answer, Form, Turn
 from agents.roles import Spend
 from agents.team import ModelTeam
 from graph.events import AnyEvent, BudgetRead, Replied
@@ -56,7 +56,7 @@ class ScriptedModel:
         """Role to the characters of each question, in order."""
         self._spend = Spend()
 
-    async def answer(self, turns: Sequence[Turn]) -> Answer:
+    async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:  # noqa: ARG002 - the protocol's
         """Answer at once."""
         text = "".join(turn.text for turn in turns)
         role = _found(r"You are the (\w+) of", text)

@@ -16,10 +16,10 @@ PLAN = PoolPlan(epoch=1, beat_s=0.2, lease_s=5.0, settle_s=0.0)
 
 
 @contextlib.contextmanager
-def serving(endpoint, plan=PLAN):
+def serving(endpoint, plan=PLAN, keeper=None, **changes):
     """A broker that serves until the block ends."""
     readable, writable = os.pipe()
-    broker = Broker(endpoint, plan)
+    broker = Broker(endpoint, plan, keeper=keeper, **changes)
     thread = threading.Thread(target=broker.serve, args=(readable,))
     thread.start()
     try:

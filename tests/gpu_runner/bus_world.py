@@ -4,16 +4,20 @@ The simulated worker follows `worker.py`: one slot, a spool, outcomes owed until
 the fence. What may never happen is asserted where it would happen.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
+from gpu_runner.operations import Action
+from gpu_runner.outbox import Outbox
 from gpu_runner.outcomes import is_final
 from gpu_runner.pool import Pool, PoolPlan
 from gpu_runner.wire import Held, State
 from tests.builders import make_environment
+from tests.gpu_runner.bus_disk import Disk
 from tests.gpu_runner.executors import make_built, make_job
 
 PLAN = PoolPlan(epoch=1, beat_s=1.0, lease_s=10.0, settle_s=10.0, most_finished=1000)
@@ -128,6 +132,7 @@ class SimWorker:
         elif self.running is None:
             self.world.assert_nobody_else_runs(self, job.job_id)
             self.running = Running(job, lease.token)
+            self.world.started[job.job_id] += 1
             self.send(wire.Started(job_id=job.job_id, token=lease.token))
         elif self.running.job == job:
             self.running.token = lease.token
@@ -183,10 +188,23 @@ class SimClient:
                 self.ask(self.wanted[message.job_id])
 
 
+@dataclass
+class SimOperator:
+    peer: bytes = b""
+
+    def receive(self, message):
+        assert isinstance(message, wire.Managed | wire.Refused)
+
+
 class World:
     """Everything but the rules of a test."""
 
-    def __init__(self, workers: int = 2, clients: int = 2, *, expected: int = 2) -> None:
+    def __init__(
+        self, workers: int = 2, clients: int = 2, *, expected: int = 2, disk: Disk | None = None
+    ) -> None:
+        self.disk: Any = disk
+        self.outbox = Outbox()
+        self.started: Counter[str] = Counter()
         self.plan = replace(PLAN, expected_workers=expected)
         self.now_s = 0.0
         self.peers: dict[bytes, Any] = {}
@@ -197,13 +215,14 @@ class World:
         self.epoch = 0
         self.workers = [SimWorker(self, f"w{i}") for i in range(workers)]
         self.clients = [SimClient(self) for _ in range(clients)]
+        self.operator = SimOperator()
         for person in self.people:
             person.peer = self.new_peer(person)
         self.start_broker()
 
     @property
     def people(self) -> list[Any]:
-        return [*self.workers, *self.clients]
+        return [*self.workers, *self.clients, self.operator]
 
     def new_peer(self, person) -> bytes:
         peer = len(self.peers).to_bytes(4, "big")
@@ -212,9 +231,16 @@ class World:
 
     def start_broker(self):
         self.epoch += 1
-        self.terminal = {}
         self.queued.clear()
-        self.pool = Pool(replace(self.plan, epoch=self.epoch), self.now_s)
+        self.outbox = Outbox()
+        plan = replace(self.plan, epoch=self.epoch)
+        if self.disk is None:
+            self.terminal = {}
+            self.pool = Pool(plan, self.now_s)
+        else:
+            self.disk.crash()
+            self.pool = Pool(replace(plan, settle_s=0.0), self.now_s, self.disk)
+            self.pool.restore(self.disk.store.restored())
         for person in self.people:
             person.peer = self.new_peer(person)
 
@@ -222,7 +248,22 @@ class World:
         if not self.loses:
             self.take(self.pool.receive(peer, message, self.now_s))
 
+    def order(self, action, subject):
+        self.to_broker(self.operator.peer, wire.Manage(action=action, subject=subject))
+
     def take(self, sends):
+        if self.disk is not None:
+            batch = self.disk.write(self.pool.entries())
+            sends = self.outbox.hold(sends, batch, self.disk.kept)
+        self.post(sends)
+
+    def commit(self, count: int = 10_000):
+        """Let the disk write; what waited for it is sent."""
+        if self.disk is not None:
+            self.disk.commit(count)
+            self.post(self.outbox.release(self.disk.kept))
+
+    def post(self, sends):
         for peer, message in sends:
             self.watch(message)
             person = self.peers[peer]
@@ -231,7 +272,22 @@ class World:
             elif not self.loses:
                 self.queued.append((peer, message))
 
+    def watch_promises(self, message):
+        """Nothing is said that is not on disk."""
+        match message:
+            case wire.Submitted():
+                assert self.disk.row(message.job_id) is not None, "submitted before its commit"
+            case wire.Lease():
+                assert self.disk.row(message.job.job_id)[1] >= message.token
+            case wire.Result() if is_final(message.outcome):
+                assert self.disk.row(message.outcome.job_id)[0] == "finished"
+            case wire.Ack(is_accepted=True) if self.disk.row(message.job_id)[0] != "finished":
+                # What was not served may have been submitted again since.
+                assert self.disk.ends().get(message.job_id, 0) == 0
+
     def watch(self, message):
+        if self.disk is not None:
+            self.watch_promises(message)
         if isinstance(message, wire.Lease):
             assert message.token > self.last_token, "tokens must grow"
             self.last_token = message.token
@@ -261,17 +317,23 @@ class World:
     def settle(self):
         """Heal everything; every job that a client wants must end."""
         self.loses = False
+        for worker in self.workers:
+            self.order(Action.RELEASE, worker.name)
         for _ in range(80):
+            self.commit()
             for client in self.clients:
                 for job_id, job in client.wanted.items():
                     if job_id not in client.outcomes:
                         client.ask(job)
+            self.commit()
             for worker in self.workers:
                 worker.beat()
+            self.commit()
             self.deliver()
             for worker in self.workers:
                 if worker.running:
                     worker.finish()
+            self.commit()
             self.deliver()
             if all(c.wanted.keys() <= c.outcomes.keys() for c in self.clients):
                 return
@@ -281,15 +343,15 @@ class World:
 
     def check(self):
         """The pool's picture agrees with itself."""
-        pool = self.pool
+        leases, book = self.pool._leases, self.pool._leases.book
         held: dict[str, str] = {}
-        for member in pool._roster:
+        for member in leases.roster._members.values():
             assert len(member.held) <= member.slots
             for job_id in member.held:
                 assert held.setdefault(job_id, member.name) == member.name
-        for job_id, ticket in pool._tickets.items():
+        for job_id, ticket in book._tickets.items():
             assert ticket.job_id == job_id
-            assert (ticket.state is State.QUEUED) == (job_id in pool._queue)
+            assert (ticket.state is State.QUEUED) == (job_id in book.queue)
             assert ticket.is_live == (job_id in held)
             assert (ticket.state is State.FINISHED) == (ticket.outcome is not None)
             if ticket.is_live:
@@ -297,9 +359,13 @@ class World:
                 assert ticket.token is not None
             if ticket.state is State.FINISHED:
                 assert not ticket.waiters
-        assert len(set(pool._queue)) == len(pool._queue)
-        assert set(pool._queue) <= pool._tickets.keys()
-        assert len(pool._finished) <= PLAN.most_finished
+        queued = list(book.queue)
+        assert len(set(queued)) == len(queued) == len(book.queue)
+        assert set(queued) <= book._tickets.keys()
+        assert len(book._finished) <= PLAN.most_finished
+        if self.disk is not None:
+            assert set(self.disk.ends().values()) <= {1}, "a job ended twice"
+        assert book.live == sum(t.outcome is None for t in book._tickets.values())
 
 
 JOBS = [make_job(f"job-{i}") for i in range(4)]

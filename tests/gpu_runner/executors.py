@@ -6,6 +6,7 @@ Named as `tests.gpu_runner.executors:obey`; it runs in real children of real wor
 import asyncio
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -17,8 +18,8 @@ from typing import Any
 
 from gpu_runner.device.health import DeviceUnhealthy, unserved
 from gpu_runner.errors import ToolchainMissing
-from gpu_runner.jobs import Build, Built, Reason, Rejected, Stage, Unfit
-from tests.builders import make_candidate, make_problem
+from gpu_runner.jobs import Build, Built, Check, Reason, Rejected, Stage, Unfit
+from tests.builders import make_candidate, make_problem, make_workload
 
 EXECUTOR = "tests.gpu_runner.executors:obey"
 
@@ -27,6 +28,13 @@ def make_job(job_id: str = "job", order: str = "answer", **changes) -> Build:
     """A build job whose source text is an order to `obey`."""
     candidate = make_candidate(text=order)
     return Build(job_id=job_id, problem=make_problem(), candidate=candidate, **changes)
+
+
+def make_check(job_id: str = "job", order: str = "answer", **changes) -> Check:
+    """The same as a check, which owns its worker."""
+    job = make_job(job_id, order)
+    values = {"problem": job.problem, "candidate": job.candidate, "workloads": (make_workload(),)}
+    return Check(job_id=job_id, **{**values, **changes})
 
 
 def make_built(job_id: str = "job", **changes) -> Built:
@@ -94,6 +102,18 @@ def await_file(job, workspace, rest):
     """Until the file named is in the workspace."""
     while not (workspace / rest).exists():
         time.sleep(0.01)
+    return make_built(job.job_id)
+
+
+def sleep_alone(job, workspace, rest):
+    """Sleep, and leave a mark in a folder if another execution of the job sleeps at the time."""
+    seconds, folder = rest.split(" ", 1)
+    with (Path(folder) / f"{job.job_id}.alone").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            (Path(folder) / f"{job.job_id}.overlap").touch()
+        time.sleep(float(seconds))
     return make_built(job.job_id)
 
 
@@ -186,6 +206,7 @@ ORDERS = {
     "answer": answer,
     "sleep": sleep,
     "await": await_file,
+    "alone": sleep_alone,
     "raise": raise_error,
     "leave": leave,
     "crash": crash,

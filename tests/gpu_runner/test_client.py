@@ -204,6 +204,17 @@ async def test_an_accepted_job_is_asked_after_without_its_content(endpoint, clie
         assert await run == make_built()
 
 
+async def test_a_client_says_whose_turn_it_takes_and_how_urgent_it_is(endpoint):
+    client = BusClient(endpoint, session="run-7", priority=9)
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        submit = await broker.expect(wire.Submit)
+        assert (submit.session, submit.priority) == ("run-7", 9)
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+    await client.close()
+
+
 async def test_a_busy_broker_is_left_alone_for_as_long_as_it_says(endpoint, client):
     with PlayedBroker(endpoint) as broker:
         run = asyncio.create_task(client.run(make_job()))

@@ -134,7 +134,8 @@ def test_an_execution_older_than_the_last_lease_is_dropped():
 def test_tokens_outgrow_what_a_worker_still_holds():
     pool = make_pool(epoch=1)
     high = (9 << 32) + 3
-    pool.receive(W1, make_hello(running=(held(make_job("old"), high),), slots=2), 0.0)
+    pool.receive(W1, make_hello(running=(held(make_job("old"), high),)), 0.0)
+    pool.receive(W2, make_hello("w2"), 0.0)
     (lease,) = messages(pool.receive(CLIENT, wire.Submit(job=make_job()), 0.0), wire.Lease)
     assert lease.token == high + 1
 
@@ -180,6 +181,15 @@ def test_the_worker_that_has_the_outcome_gets_the_job_and_is_waited_for():
     done = wire.Done(token=FIRST, outcome=make_built("busy"))
     sends = pool.receive(W2, done, 0.0)
     assert [s.peer for s in sends if isinstance(s.message, wire.Lease)] == [W2]
+
+
+def test_the_machine_is_that_of_the_first_worker_with_a_gpu():
+    pool = make_pool()
+    pool.receive(W1, make_hello("builder"), 0.0)
+    gpu = make_environment(arch="sm_90")
+    pool.receive(W2, make_hello("gpu", environment=gpu), 0.0)
+    (described,) = messages(pool.receive(CLIENT, wire.Describe(), 0.0))
+    assert (described.environment, described.workers) == (gpu, 2)
 
 
 def test_the_machine_is_that_of_the_first_worker():

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gpu_runner import wire
+from gpu_runner.operations import Action
 from tests.gpu_runner.bus_world import JOBS, World
 
 WORKERS = st.integers(0, 1)
@@ -29,6 +30,18 @@ class Bus(RuleBasedStateMachine):
     def cancel(self, client, job):
         sender = self.world.clients[client]
         self.world.to_broker(sender.peer, wire.Cancel(job_id=JOBS[job].job_id))
+
+    @rule(job=JOB)
+    def requeue(self, job):
+        self.world.order(Action.REQUEUE, JOBS[job].job_id)
+
+    @rule(worker=WORKERS, action=st.sampled_from([Action.DRAIN, Action.QUARANTINE]))
+    def restrict(self, worker, action):
+        self.world.order(action, self.world.workers[worker].name)
+
+    @rule(worker=WORKERS)
+    def release(self, worker):
+        self.world.order(Action.RELEASE, self.world.workers[worker].name)
 
     @rule(count=st.integers(1, 6))
     def deliver(self, count):

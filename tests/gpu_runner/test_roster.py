@@ -3,7 +3,7 @@
 import pytest
 
 from gpu_runner.roster import FRESH_BEATS, Roster
-from tests.gpu_runner.pool_cases import W1, W2, make_hello
+from tests.gpu_runner.pool_cases import W1, W2, make_hello, server_of
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_an_unreachable_worker_is_kept_and_given_nothing(roster):
     assert roster.unreachable(W1) is None
     assert roster.named("w1") is member
     assert not member.has_free_slot
-    assert roster.server_of("job") is None
+    assert server_of(roster, "job") is None
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,20 @@ def test_the_silent_are_those_whose_lease_is_over(roster):
 def test_a_job_goes_to_a_free_slot_in_order_of_registration(roster):
     first = roster.register(W1, make_hello("w1"), 0.0)
     second = roster.register(W2, make_hello("w2"), 0.0)
-    assert roster.server_of("job") is first
+    assert server_of(roster, "job") is first
     first.held.add("other")
-    assert roster.server_of("job") is second
+    assert server_of(roster, "job") is second
     second.is_draining = True
-    assert roster.server_of("job") is None
+    assert server_of(roster, "job") is None
+
+
+def test_a_worker_that_serves_for_months_is_not_remembered_in_full(roster, monkeypatch):
+    monkeypatch.setattr("gpu_runner.roster.MOST_SPOOLED", 3)
+    member = roster.register(W1, make_hello("w1", spooled=("a",)), 0.0)
+    for name in ("b", "c", "d", "e"):
+        member.keep_in_spool(name)
+        assert name in member.spooled
+    assert len(member.spooled) == 3
 
 
 @pytest.mark.parametrize("state", ["free", "full", "draining", "unreachable"])
@@ -91,4 +100,4 @@ def test_who_has_the_outcome_is_preferred_and_waited_for(roster, state):
     elif state == "unreachable":
         roster.unreachable(W2)
     wanted = {"free": holder, "full": None, "draining": other, "unreachable": other}[state]
-    assert roster.server_of("job") is wanted
+    assert server_of(roster, "job") is wanted

@@ -10,7 +10,7 @@ from gpu_runner.roster import Roster
 from gpu_runner.ticket import STORY_LINES, IllegalMove, Ticket
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
-from tests.gpu_runner.pool_cases import make_hello
+from tests.gpu_runner.pool_cases import make_hello, server_of
 
 JOB = make_job()
 MOVES = st.one_of(
@@ -160,7 +160,7 @@ class RosterMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_the_reachable_and_free_serve(self):
-        server = self.roster.server_of("a")
+        server = server_of(self.roster, "a")
         if server is not None:
             assert server.peer is not None
             assert server.has_free_slot

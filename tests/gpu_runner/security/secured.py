@@ -47,7 +47,7 @@ class Yard:
 def serving(yard, endpoint=LOOPBACK, plan=PLAN):
     """A broker with the yard's keys that serves until the block ends."""
     readable, writable = os.pipe()
-    broker = Broker(endpoint, plan, yard.broker)
+    broker = Broker(endpoint, plan, keys=yard.broker)
     thread = threading.Thread(target=broker.serve, args=(readable,))
     thread.start()
     try:

@@ -65,11 +65,11 @@ def test_a_broker_with_keys_may_listen_anywhere(yard):
 
 def test_a_broker_without_usable_keys_does_not_start(tmp_path):
     with pytest.raises(PoolError, match="make a pair"):
-        Broker("tcp://127.0.0.1:*", PLAN, tmp_path)
+        Broker("tcp://127.0.0.1:*", PLAN, keys=tmp_path)
     yard = Yard(tmp_path)
     (yard.broker / PEERS).write_text("[[peer]")
     with pytest.raises(PoolError, match="no TOML"):
-        Broker("tcp://127.0.0.1:*", PLAN, yard.broker)
+        Broker("tcp://127.0.0.1:*", PLAN, keys=yard.broker)
 
 
 def test_keys_work_on_a_socket_of_the_file_system(yard, tmp_path):
