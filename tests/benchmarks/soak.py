@@ -56,7 +56,7 @@ class ScriptedModel:
         """Role to the characters of each question, in order."""
         self._spend = Spend()
 
-    async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:  # noqa: ARG002 - the protocol's
+    async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:
         """Answer at once."""
         text = "".join(turn.text for turn in turns)
         role = _found(r"You are the (\w+) of", text)
