@@ -222,7 +222,8 @@ def _facts(
         verdict=reply.verdict if reply else "",
         wish=reply.route if reply else "",
         budget=budget.exhausted(limits, spent, reserve_s, services.useful_s(state), keep),
-        hopeless=economics.hopeless(outlook, idle, limits),
+        # Before the first promotion a search is often far below and on its way up.
+        hopeless=economics.hopeless(outlook, idle, limits) if incumbent else "",
         overpriced=economics.overpriced(outlook, price, services.target.scope.lanes, limits),
     )
 

@@ -57,7 +57,7 @@ def memory(files) -> LessonsRecalled:
 
 
 async def test_a_second_run_opens_with_the_first_ones_best_and_says_so(tmp_path):
-    first, ended = await played(tmp_path, "softmax-1", 6)
+    first, ended = await played(tmp_path, "softmax-1", 4)
     assert memory(first).lessons == ()
     best = next(a for a in first.attempts() if a.attempt_id == ended.best_attempt)
     second, _ = await played(tmp_path, "softmax-2", 1)
