@@ -1,6 +1,7 @@
 """Builders of views, contexts and replies for the tests of teams."""
 
 from agents.contexts import PastAttempt, RunView
+from agents.lessons import Lesson, Scope
 from agents.replies import (
     CheckRule,
     Criterion,
@@ -19,6 +20,10 @@ from tests.builders import make_candidate, make_problem, make_workload
 
 AVX512 = ("avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8")
 UP = Movement(metric="speedup", direction="up", factor=1.1)
+
+
+NOW = "2026-06-01T00:00:00+00:00"
+HERE = Scope(arch="x86_64", family="softmax", language=Language.CPP, toolchain="g++ 13")
 
 
 def make_view(**changes) -> RunView:
@@ -158,3 +163,18 @@ def problem_of(
 def _tensor(name: str, shape: str) -> Tensor:
     dtype = DType.INT8 if shape.endswith("!") else DType.FLOAT32
     return Tensor(name=name, shape=tuple(shape.rstrip("!").split()), dtype=dtype)
+
+
+def make_lesson(**changes) -> Lesson:
+    values = {
+        "scope": HERE,
+        "problem": "softmax",
+        "recipe": "online",
+        "parameters": {"unroll": 4},
+        "finding": "fast",
+        "speedup": 1.8,
+        "of_best": 1.0,
+        "evidence": ("run1:r1",),
+        "learnt_at": NOW,
+    }
+    return Lesson(**{**values, **changes})

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from agents.contexts import Alignment, Contract
 from agents.prompts import FENCE, rendered
 from agents.replies import Citation, CriterionStatus, Digest, Finding, Movement, Research
 from agents.submission import Submission
@@ -17,6 +18,7 @@ from knowledge_store.records import Passage
 from tests.agents.builders import (
     make_decision,
     make_edit,
+    make_lesson,
     make_past,
     make_plan,
     make_review,
@@ -46,6 +48,17 @@ VIEW = make_view(
         make_past(1, motivation=HOSTILE, message=HOSTILE, reason=Reason.COMPILE_FAILED),
         make_past(2, motivation=HOSTILE * 9, message=HOSTILE * 9),
     ),
+    hints=(HOSTILE, HOSTILE * 9),
+    vetoed=(HOSTILE,),
+    lessons=(make_lesson(recipe="", idea=HOSTILE),),
+)
+CONTRACT = Contract(
+    round=2,
+    plan_version=1,
+    objective=HOSTILE,
+    criteria=("ac1",),
+    queued=(HOSTILE,),
+    success=HOSTILE,
 )
 PLAN = make_plan(strategy=HOSTILE, reason=HOSTILE, language_reason=HOSTILE)
 EDIT = make_edit(
@@ -87,6 +100,7 @@ PROMPTS: dict[str, dict[str, object]] = {
         "parent": CANDIDATE,
         "repair": VIEW.attempts[0],
         "fault": HOSTILE,
+        "contract": CONTRACT,
         "lane": 0,
         "lanes": 1,
         "seed": CANDIDATE,
@@ -107,6 +121,8 @@ PROMPTS: dict[str, dict[str, object]] = {
         "diff": f"+{HOSTILE}\n-{HOSTILE}",
         "decisions": (make_decision(),),
         "standing": lambda _: STATUS,
+        "contract": CONTRACT,
+        "alignment": Alignment(forgotten=(HOSTILE,), repeated=(HOSTILE,)),
     },
 }
 

@@ -4,26 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.lessons import MOST_RECALLED, Lesson, Scope, merged, recalled, weight
+from agents.lessons import MOST_RECALLED, Scope, merged, recalled, weight
 from gpu_runner.candidate import Language
-
-NOW = "2026-06-01T00:00:00+00:00"
-HERE = Scope(arch="x86_64", family="softmax", language=Language.CPP, toolchain="g++ 13")
-
-
-def make_lesson(**changes) -> Lesson:
-    values = {
-        "scope": HERE,
-        "problem": "softmax",
-        "recipe": "online",
-        "parameters": {"unroll": 4},
-        "finding": "fast",
-        "speedup": 1.8,
-        "of_best": 1.0,
-        "evidence": ("run1:r1",),
-        "learnt_at": NOW,
-    }
-    return Lesson(**{**values, **changes})
+from tests.agents.builders import HERE, NOW, make_lesson
 
 
 def scope(**changes) -> Scope:

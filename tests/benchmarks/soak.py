@@ -59,7 +59,7 @@ class ScriptedModel:
     async def answer(self, turns: Sequence[Turn], form: Form | None = None) -> Answer:
         """Answer at once."""
         text = "".join(turn.text for turn in turns)
-        role = _found(r"You are the (\w+) of", text)
+        role = _found(r"You are the (\w+)\.", text)
         reply = _reply(role, int(_found(r"\(round (\d+)", text) or 1), text)
         self.prompts.setdefault(role, []).append(len(text))
         tokens = len(text) // _CHARACTERS_A_TOKEN

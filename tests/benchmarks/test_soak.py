@@ -43,7 +43,7 @@ def test_what_grows_is_named(name, value, words):
 
 async def test_a_scripted_model_is_priced_by_what_it_reads_and_writes():
     model = ScriptedModel("one")
-    question = Turn(role="user", text="You are the planner of a run (round 3)" + "x" * 4000)
+    question = Turn(role="user", text="You are the planner. (round 3)" + "x" * 4000)
     answer = await model.answer([question])
     assert answer.is_complete
     assert model.prompts == {"planner": [len(question.text)]}

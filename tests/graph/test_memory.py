@@ -10,7 +10,7 @@ from gpu_runner.jobs import Reason
 from graph.learning import family_of, lessons_of, scope_of
 from graph.ledger import AttemptOutcome
 from graph.memory import append_lessons, read_lessons, store_path, teach
-from tests.agents.test_lessons import make_lesson
+from tests.agents.builders import make_lesson
 from tests.graph.builders import make_attempt, make_decision, make_manifest, make_target
 
 # -- the store -----------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ import pytest
 from agents.playbook.families import detect
 from agents.playbook.search import Search
 from gpu_runner.candidate import Language
-from tests.agents.builders import make_past, make_view
-from tests.agents.test_lessons import make_lesson
+from tests.agents.builders import make_lesson, make_past, make_view
 
 
 def search_of(*lessons, **changes) -> Search:
