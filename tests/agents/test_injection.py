@@ -86,6 +86,8 @@ PROMPTS: dict[str, dict[str, object]] = {
         "review": REVIEW,
         "parent": CANDIDATE,
         "repair": VIEW.attempts[0],
+        "refused": VIEW.attempts[0],
+        "refused_source": CANDIDATE,
         "fault": HOSTILE,
         "lane": 0,
         "lanes": 1,
