@@ -53,7 +53,7 @@ async def test_a_run_of_models_reaches_its_goal_and_says_what_each_answer_cost(s
 
 async def test_most_of_what_is_asked_began_an_earlier_prompt(server, run_loop):
     server.reply = Roles(planner=lambda _: NEVER.model_dump_json())
-    target = make_target(budget=budget(rounds=4))
+    target = make_target(budget=budget(rounds=3))
     ran = await run_loop(make_models(server), target=target)
     drafts = [event for event in replied(ran) if event.role == "draft"]
     later = drafts[2:]
