@@ -22,7 +22,7 @@ from rich.table import Table
 from agents.errors import AgentError
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
-from graph.cli_costs import costs_command
+from graph.cli_costs import costs
 from graph.cli_digest import digest
 from graph.durable import DISK_FULL
 from graph.errors import (
@@ -263,7 +263,7 @@ def doctor(
 
 
 app.command()(digest)
-app.command("costs")(costs_command)
+app.command()(costs)
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graph.costs import Cost, costs
+from graph.costs import Cost
+from graph.costs import costs as costs_of
 from graph.runs import find_run
 from graph.settings import load_settings
 
@@ -22,7 +23,7 @@ class _By(StrEnum):
     ATTEMPT = "attempt"
 
 
-def costs_command(
+def costs(
     name: Annotated[
         str, typer.Argument(help="Run id, a unique beginning of one, a path, `latest`.")
     ],
@@ -37,7 +38,7 @@ def costs_command(
 ) -> None:
     """Say what the answers of a run cost: tokens, cache, dollars, pauses."""
     files = find_run(load_settings((), assign or ()).run.directory, name)
-    found = costs(files.events.read(), by.value)
+    found = costs_of(files.events.read(), by.value)
     if as_json:
         told = [cost.model_dump(mode="json") for cost in found]
         typer.echo(json.dumps({"by": by.value, "costs": told}))

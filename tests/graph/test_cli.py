@@ -120,6 +120,7 @@ def test_every_command_has_help_and_json():
         "evaluate",
         "doctor",
         "digest",
+        "costs",
     }
     for command in commands:
         shown = CliRunner().invoke(cli.app, [command, "--help"], env={"COLUMNS": "200"})
