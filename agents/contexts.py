@@ -143,6 +143,9 @@ class WriteContext(Message):
     parent: Candidate | None = None
     """Source of the incumbent (or of the attempt to repair)."""
     repair: PastAttempt | None = None
+    refused: PastAttempt | None = None
+    """What this lane tried in the round before, where it was refused."""
+    refused_source: Candidate | None = None
     fault: str = ""
     """Why the last reply of this lane in this round was no usable draft."""
     tried: dict[str, str] = Field(default_factory=dict)

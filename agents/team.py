@@ -171,12 +171,13 @@ class ModelTeam:
 
         The first round's prompt holds the playbook's recipe.
         """
-        seed = None if context.parent else await self._seed(context)
+        base = context.parent or context.refused_source
+        seed = None if base else await self._seed(context)
         view = context.view
         tried = {attempt.candidate_digest: attempt.attempt_id for attempt in view.attempts}
 
         def objection(submission: Submission) -> str | None:
-            draft = drafted(submission, context.parent)
+            draft = drafted(submission, base)
             if isinstance(draft, str):
                 return draft
             candidate = draft.candidate
@@ -194,7 +195,9 @@ class ModelTeam:
             "research": context.research,
             "digest": context.digest,
             "review": context.review,
-            "parent": context.parent,
+            "parent": base,
+            "refused": context.refused,
+            "refused_source": context.refused_source if context.parent else None,
             "repair": context.repair,
             "fault": context.fault,
             "lane": context.lane,
@@ -212,7 +215,7 @@ class ModelTeam:
             objection,
             guide=guide(view, context.plan.language),
         )
-        draft = drafted(submission, context.parent)
+        draft = drafted(submission, base)
         assert isinstance(draft, Draft), "whoever was asked objected to everything else"
         return credited(draft, seed)
 

@@ -23,6 +23,7 @@ from agents.errors import AgentError
 from agents.request import Request, is_request
 from gpu_runner.candidate import Candidate, Contender, Language
 from gpu_runner.errors import RunnerError
+from graph.cli_costs import costs
 from graph.cli_digest import digest
 from graph.cli_lessons import lessons
 from graph.cli_steer import cancel, hint, pause, pin, veto
@@ -274,7 +275,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-for command in (lessons, digest, pause, hint, veto, pin, cancel):
+for command in (lessons, digest, costs, pause, hint, veto, pin, cancel):
     app.command()(command)
 
 

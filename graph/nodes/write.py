@@ -2,7 +2,7 @@
 
 from langgraph.runtime import Runtime
 
-from agents.contexts import WriteContext
+from agents.contexts import PastAttempt, RunView, WriteContext
 from agents.errors import MalformedReply, NothingFits
 from agents.novelty import fingerprint
 from agents.replies import Digest, Draft, Research, Review
@@ -57,6 +57,7 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         past = past_attempts(files.attempts(), services.target.baselines[0].name)
         repair = next(attempt for attempt in past if attempt.attempt_id == order.repair_of)
         parent = files.candidate(repair.candidate_digest)
+    refused = None if repair else _refused(view, order)
     return WriteContext(
         view=view,
         plan=plan_in_force(services, state),
@@ -65,6 +66,8 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         review=files.reply(Review, state["review"]) if state["review"] else None,
         parent=parent,
         repair=repair,
+        refused=refused,
+        refused_source=files.candidate(refused.candidate_digest) if refused else None,
         fault=_last_fault(state, order),
         tried={
             fingerprint(files.candidate(attempt.candidate_digest)): attempt.attempt_id
@@ -74,6 +77,12 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         lanes=services.target.scope.lanes,
         contract=contract_of(services, state),
     )
+
+
+def _refused(view: RunView, order: Order) -> PastAttempt | None:
+    """Return what this lane tried last, in the round before, if it was found wrong."""
+    tried = [a for a in view.attempts if (a.round, a.lane) == (order.round - 1, order.lane)]
+    return tried[-1] if tried and tried[-1].outcome == "rejected" else None
 
 
 def _last_fault(state: RunState, order: Order) -> str:

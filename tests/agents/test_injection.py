@@ -99,6 +99,8 @@ PROMPTS: dict[str, dict[str, object]] = {
         "review": REVIEW,
         "parent": CANDIDATE,
         "repair": VIEW.attempts[0],
+        "refused": VIEW.attempts[0],
+        "refused_source": CANDIDATE,
         "fault": HOSTILE,
         "contract": CONTRACT,
         "lane": 0,

@@ -138,3 +138,33 @@ async def test_a_recipes_name_is_borne_by_that_recipe_alone(server):
     server.say(claimed.model_dump_json())
     draft = await team_of(server).write(WriteContext(view=make_view(), plan=make_plan()))
     assert (draft.recipe, draft.parameters) == ("", {})
+
+
+async def test_what_was_refused_is_shown_with_the_facts_and_can_be_edited(server):
+    wrong = make_candidate(text="int wrong = 1;\n")
+    edit = {"path": "kernel.cpp", "search": "wrong", "replace": "right"}
+    server.say(json.dumps({"edits": [edit], "motivation": "m"}))
+    refused = make_past(3, reason=Reason.WRONG_RESULT, message="y[3] is 0.5, expected 0.25")
+    context = WriteContext(
+        view=make_view(round=2), plan=make_plan(), refused=refused, refused_source=wrong
+    )
+    draft = await team_of(server).write(context)
+    assert draft.candidate.sources[0].text == "int right = 1;\n"
+    assert "y[3] is 0.5, expected 0.25" in sent(server)
+    assert sent(server).count("int wrong = 1;") == 1
+
+
+async def test_with_an_incumbent_edits_are_of_its_source(server):
+    wrong, parent = make_candidate(text="int wrong = 1;\n"), make_candidate(text="int best = 1;\n")
+    edit = {"path": "kernel.cpp", "search": "best", "replace": "better"}
+    server.say(json.dumps({"edits": [edit], "motivation": "m"}))
+    context = WriteContext(
+        view=make_view(round=2),
+        plan=make_plan(),
+        parent=parent,
+        refused=make_past(3),
+        refused_source=wrong,
+    )
+    draft = await team_of(server).write(context)
+    assert draft.candidate.sources[0].text == "int better = 1;\n"
+    assert "It was not the source to start from" in sent(server)

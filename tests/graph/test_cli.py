@@ -121,6 +121,7 @@ def test_every_command_has_help_and_json():
         "doctor",
         "digest",
         "lessons",
+        "costs",
         "pause",
         "hint",
         "veto",

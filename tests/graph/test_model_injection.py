@@ -44,14 +44,7 @@ def obedient(server: ModelServer, directive: str) -> Roles:
 
 
 @pytest.mark.parametrize(
-    ("directive", "outcome"),
-    [
-        ("us=100", "measured"),
-        ("us=200", "measured"),
-        ("check=fail", "rejected"),
-        ("build=fail", "rejected"),
-        ("bench=fail", "rejected"),
-    ],
+    ("directive", "outcome"), [("us=200", "measured"), ("bench=fail", "rejected")]
 )
 async def test_no_order_makes_a_slower_or_wrong_kernel_win(server, run_loop, directive, outcome):
     roles = obedient(server, directive)
@@ -61,14 +54,9 @@ async def test_no_order_makes_a_slower_or_wrong_kernel_win(server, run_loop, dir
     assert any(roles.read) is (outcome == "measured")
     assert ran.result.best_attempt is None
     assert ran.result.exit_reason is ExitReason.BUDGET_ROUNDS
-
-
-async def test_no_order_completes_a_plan(server, run_loop):
-    obedient(server, "us=100")
-    ran = await run_loop(make_models(server), target=make_target(budget=budget(rounds=2)))
     reviewed = [event for event in ran.files.events.read() if event.kind == "reviewed"]
     assert reviewed
-    assert all(event.met < event.criteria for event in reviewed)
+    assert all(event.met < event.criteria for event in reviewed), "no order completes a plan"
 
 
 async def test_no_request_offers_a_tool_and_no_file_appears_outside_the_run(
@@ -87,6 +75,7 @@ async def test_no_request_offers_a_tool_and_no_file_appears_outside_the_run(
     assert not any(
         {"tools", "functions", "tool_choice"} & request.keys() for request in server.requests
     )
-    assert [path.name for path in tmp_path.iterdir()] == [ran.files.root.name]
+    kept = {ran.files.root.name, "lessons.jsonl", "lessons.lock"}
+    assert {path.name for path in tmp_path.iterdir()} <= kept
     assert not list(tmp_path.rglob("owned*"))
     assert any("sources.0.path" in str(request["messages"][-1]) for request in server.requests)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ async def test_a_run_of_models_reaches_its_goal_and_says_what_each_answer_cost(s
 
 async def test_most_of_what_is_asked_began_an_earlier_prompt(server, run_loop):
     server.reply = Roles(planner=lambda _: NEVER.model_dump_json())
-    target = make_target(budget=budget(rounds=4))
+    target = make_target(budget=budget(rounds=3))
     ran = await run_loop(make_models(server), target=target)
     drafts = [event for event in replied(ran) if event.role == "draft"]
     later = drafts[2:]
@@ -67,7 +68,7 @@ async def test_a_key_is_in_no_file_prompt_or_log(server, run_loop, provider, cap
     echoes = iter([Say(status=500, style="echo_key")] * 2)
     roles = Roles()
     server.reply = lambda request: next(echoes, None) or roles(request)
-    changes = {"retries": 3, "key_env": "OPENAI_API_KEY"}
+    changes: dict[str, Any] = {"retries": 3, "key_env": "OPENAI_API_KEY"}
     if provider == "anthropic":
         changes |= {"provider": "anthropic", "base_url": server.url}
     ran = await run_loop(make_models(server, **changes))

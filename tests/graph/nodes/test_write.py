@@ -177,3 +177,37 @@ async def test_a_draft_that_was_paid_for_is_not_asked_for_again(workshop):
     again = await written(workshop)
     assert first == again
     assert len(workshop.team.asked) == 1
+
+
+async def test_what_the_lane_tried_in_the_round_before_is_given_if_it_was_refused(workshop):
+    refused = AttemptOutcome.REJECTED
+    workshop.promoted(1, "us=80", outcome=refused, round=1, lane=0, reason=Reason.WRONG_RESULT)
+    workshop.promoted(2, "us=90", outcome=refused, round=1, lane=1, reason=Reason.WRONG_RESULT)
+    await written(workshop, Order(round=2, lane=1, attempt_id="a0003"), round=2)
+    context = asked(workshop)
+    assert context.refused is not None
+    assert context.refused.attempt_id == "a0002"
+    assert context.refused_source is not None
+    assert "us=90" in context.refused_source.sources[0].text
+
+
+async def test_what_was_measured_or_is_older_is_not(workshop):
+    workshop.promoted(1, "us=80", outcome=AttemptOutcome.REJECTED, round=1, lane=0)
+    workshop.promoted(2, "us=90", outcome=AttemptOutcome.MEASURED, round=2, lane=0)
+    await written(workshop, Order(round=3, lane=0, attempt_id="a0003"), round=3)
+    assert asked(workshop).refused is None
+
+
+async def test_a_lane_that_is_written_again_is_told_why(workshop):
+    first = await written(workshop)
+    again = Order(round=1, lane=0, attempt_id="a0001", repair=1)
+    spoiled = first.model_copy(update={"status": "undrafted", "message": "no JSON object"})
+    workshop.team.asked.clear()
+    await written(workshop, again, lanes={"0": spoiled})
+    assert asked(workshop).fault == "no JSON object"
+
+
+async def test_what_was_tried_is_known_by_more_than_its_bytes(workshop):
+    workshop.promoted(1, "us=80")
+    await written(workshop, Order(round=1, lane=1, attempt_id="a0002"), incumbent="a0001")
+    assert list(asked(workshop).tried.values()) == ["a0001"]
