@@ -108,7 +108,6 @@ class Broker:
                     return
                 if self._keeper.fileno in ready:
                     self._deliver(self._outbox.release(self._keeper.committed()))
-                self._publish()
                 if self._socket in ready:
                     self._receive_waiting()
                 if time.monotonic() >= next_tick_s:
@@ -119,6 +118,7 @@ class Broker:
                     if self._publisher is not None:
                         self._publisher.tick(time.monotonic(), self._keeper.span()[1])
                     next_tick_s = time.monotonic() + self._tick_s
+                self._publish()
         finally:
             self._socket.close()
             if self._publisher is not None:

@@ -300,7 +300,8 @@ def doctor(
 
 def main() -> None:
     """Run the command line; an error that its user can put right is one line, no traceback."""
-    from gpu_runner.errors import ArchiveError, RunnerError, StoreFailed  # noqa: PLC0415 - see above
+    from gpu_runner.errors import ArchiveError, RunnerError  # noqa: PLC0415 - see above
+    from gpu_runner.store import StoreFailed  # noqa: PLC0415 - see above
 
     try:
         app()

@@ -9,7 +9,6 @@ RunnerError
 ├── ArchiveError         an archive of jobs or results cannot be read, written or taken in
 ├── ResultsAwaited       jobs wait to be carried to another machine
 └── PoolError            the job bus cannot serve a caller
-    └── StoreFailed      the broker's database cannot be read or written
 """
 
 from gpu_runner.jobs import Reason
@@ -48,10 +47,6 @@ class PlanError(RunnerError):
 
 class PoolError(RunnerError):
     """The pool cannot be reached or refused the request."""
-
-
-class StoreFailed(PoolError):
-    """The database cannot be read or written; nothing that depended on it was sent."""
 
 
 class ArchiveError(RunnerError):

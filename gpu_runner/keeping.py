@@ -16,11 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import AnyJob
 from gpu_runner.journal import Archive, Entry, Finished, NoArchive, Restored
 from gpu_runner.operations import Change, Event
-from gpu_runner.store import FILE_NAME, Store, event_of
+from gpu_runner.store import FILE_NAME, Store, StoreFailed, event_of
 
 logger = logging.getLogger(__name__)
 

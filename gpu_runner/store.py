@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu_runner.errors import StoreFailed
+from gpu_runner.errors import PoolError
 from gpu_runner.jobs import JOB, OUTCOME, AnyJob
 from gpu_runner.journal import Entry, Finished, Restored, Row
 from gpu_runner.operations import Change, Event
@@ -65,6 +65,10 @@ _ROW = (
     "SELECT job_id, spec_digest, state, rank, token, owner, crashes, losses, terms, deadline_at_s, "
     "EXISTS (SELECT 1 FROM content WHERE content.job_id = job.job_id) FROM job"
 )
+
+
+class StoreFailed(PoolError):
+    """The database cannot be read or written; nothing that depended on it was sent."""
 
 
 class Store:

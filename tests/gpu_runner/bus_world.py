@@ -11,7 +11,7 @@ from typing import Any
 from gpu_runner import wire
 from gpu_runner.jobs import Unserved
 from gpu_runner.message import digest_of
-from gpu_runner.operations import Action
+from gpu_runner.operations import Action, Manage, Managed
 from gpu_runner.outbox import Outbox
 from gpu_runner.outcomes import is_final
 from gpu_runner.pool import Pool, PoolPlan
@@ -193,7 +193,7 @@ class SimOperator:
     peer: bytes = b""
 
     def receive(self, message):
-        assert isinstance(message, wire.Managed | wire.Refused)
+        assert isinstance(message, Managed | wire.Refused)
 
 
 class World:
@@ -249,7 +249,7 @@ class World:
             self.take(self.pool.receive(peer, message, self.now_s))
 
     def order(self, action, subject):
-        self.to_broker(self.operator.peer, wire.Manage(action=action, subject=subject))
+        self.to_broker(self.operator.peer, Manage(action=action, subject=subject))
 
     def take(self, sends):
         if self.disk is not None:

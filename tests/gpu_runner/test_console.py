@@ -9,6 +9,7 @@ import zmq
 from gpu_runner import wire
 from gpu_runner.console import Console
 from gpu_runner.errors import PoolError
+from gpu_runner.journal import Entry
 from gpu_runner.keeping import StoreKeeper
 from gpu_runner.operations import Action, Beacon, Change, Event, Pruned
 from gpu_runner.publishing import Listener, Publisher
@@ -63,14 +64,15 @@ def test_without_a_broker_a_remedy_is_named(endpoint):
     assert f"start one with: kernelpilot-runner broker --endpoint {endpoint}" in str(caught.value)
 
 
-def test_history_is_read_page_by_page(endpoint, tmp_path, monkeypatch):
-    names = [f"job-{number}" for number in range(1100)]
-    with serving(endpoint, keeper=StoreKeeper(tmp_path, 1)):
-        submit(endpoint, *names)
-        with Console(endpoint) as console:
-            events = list(console.history(0))
-            rest = list(console.history(1000))
-    assert [e.job_id for e in events if isinstance(e, Event)] == names
+def test_history_is_read_page_by_page(endpoint, tmp_path):
+    names = [f"w{number}" for number in range(1100)]
+    earlier = StoreKeeper(tmp_path, 1)
+    earlier.write([Entry(change=Change.LEFT, worker=name) for name in names])
+    earlier.close()
+    with serving(endpoint, keeper=StoreKeeper(tmp_path, 1)), Console(endpoint) as console:
+        events = list(console.history(0))
+        rest = list(console.history(1000))
+    assert [e.worker for e in events if isinstance(e, Event)] == names
     assert rest == events[1000:]
 
 

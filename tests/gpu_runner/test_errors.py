@@ -9,6 +9,7 @@ from gpu_runner import errors
 from gpu_runner.errors import PoolError, ReferenceFailed, RunnerError, SubjectFailed
 from gpu_runner.jobs import Mismatch, Reason
 from gpu_runner.oracle.admission import Unfitting
+from gpu_runner.store import StoreFailed
 from gpu_runner.tasks.sides import ContenderFailed
 from gpu_runner.tasks.verify import WrongResult
 from gpu_runner.ticket import IllegalMove
@@ -39,6 +40,7 @@ def test_the_tree_is_one_level_below_its_root():
         (WrongResult, SubjectFailed),
         (IllegalMove, PoolError),
         (TooLarge, PoolError),
+        (StoreFailed, PoolError),
     ],
 )
 def test_leaves_elsewhere_hang_on_the_tree(leaf, parent):

@@ -5,12 +5,11 @@ import select
 import pytest
 
 from gpu_runner.book import Book
-from gpu_runner.errors import StoreFailed
 from gpu_runner.journal import Restored
 from gpu_runner.keeping import MemoryKeeper, StoreKeeper
 from gpu_runner.message import digest_of
 from gpu_runner.operations import Change
-from gpu_runner.store import FILE_NAME, Store
+from gpu_runner.store import FILE_NAME, Store, StoreFailed
 from tests.gpu_runner.executors import make_built, make_job
 
 

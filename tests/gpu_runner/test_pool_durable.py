@@ -11,7 +11,7 @@ from tests.gpu_runner.test_pool_world import CLIENTS, JOB, WORKERS, Bus
 
 COUNT = st.integers(1, 4)
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=75,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

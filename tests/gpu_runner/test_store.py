@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.book import Book, row_of
-from gpu_runner.errors import StoreFailed
 from gpu_runner.jobs import Unserved
 from gpu_runner.journal import Entry
 from gpu_runner.message import digest_of
 from gpu_runner.operations import Change
-from gpu_runner.store import SCHEMA_VERSION, Store
+from gpu_runner.store import SCHEMA_VERSION, Store, StoreFailed
 from gpu_runner.wire import State
 from tests.gpu_runner.executors import make_built, make_job
 from tests.gpu_runner.pool_cases import held
