@@ -35,6 +35,7 @@ from gpu_runner.security.keys import load_keys
 
 _READ_BYTES = 1024 * 1024
 _MOST_RETRY_S = 10.0
+_UPLOAD_RETRY_S = 1.0
 
 
 def digest_of_file(path: Path) -> tuple[str, int]:
@@ -108,7 +109,9 @@ class BlobClient:
         digest, size_bytes = digest_of_file(path)
         with path.open("rb") as source:
             upload = Upload(digest, size_bytes, source, self._rids)
-            self._carry(upload, lambda answer, _: upload.receive(answer))
+            # Asking costs an upload nothing: the question waits behind what is on the line.
+            retry_s = min(_UPLOAD_RETRY_S, self._retry_s)
+            self._carry(upload, lambda answer, _: upload.receive(answer), retry_s)
         return digest
 
     def get(self, digest: str, path: Path) -> None:
@@ -123,7 +126,7 @@ class BlobClient:
         try:
             with _opened(part) as target:
                 download = Download(digest, target, self._rids)
-                self._carry(download, download.receive)
+                self._carry(download, download.receive, self._retry_s)
                 target.flush()
                 os.fsync(target.fileno())
             part.replace(path)
@@ -153,14 +156,19 @@ class BlobClient:
             missing += answer.missing if isinstance(answer, Kept) else ()
         return tuple(missing)
 
-    def _carry(self, transfer: Upload | Download, receive: Callable[[Answer, bytes], None]) -> None:
+    def _carry(
+        self,
+        transfer: Upload | Download,
+        receive: Callable[[Answer, bytes], None],
+        least_s: float,
+    ) -> None:
         """Send what the transfer wants and give it the answers until it is done."""
-        heard_s, retry_s = time.monotonic(), self._retry_s
+        heard_s, retry_s = time.monotonic(), least_s
         waiting: list[tuple[Request, bytes]] = []
         while not transfer.is_done:
             waiting, received = self._exchange([*waiting, *transfer.requests()], retry_s)
             if received is not None:
-                heard_s, retry_s = time.monotonic(), self._retry_s
+                heard_s, retry_s = time.monotonic(), least_s
                 receive(*received)
                 continue
             if time.monotonic() - heard_s > self._patience_s:

@@ -14,7 +14,7 @@ from gpu_runner.security.peers import SPEAKS, AllowList, Holder, Role, parse, re
 
 A, B, C = ("a1" * 32, "b2" * 32, "c3" * 32)
 
-keys = st.text("0123456789abcdef", min_size=64, max_size=64)
+keys = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)
 
 
