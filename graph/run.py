@@ -15,7 +15,7 @@ from langgraph.errors import GraphDrained, GraphRecursionError
 from langgraph.runtime import RunControl
 from langgraph.types import StateSnapshot
 
-from agents.errors import AgentError
+from agents.errors import AgentError, ModelUnavailable
 from agents.lessons import recalled
 from agents.request import Request
 from agents.roles import Team
@@ -259,6 +259,8 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
         return _broken_off(services, ExitReason.WAITING, message)
     except GraphRecursionError as error:
         return _broken_off(services, ExitReason.ERROR, f"the loop did not end: {error}")
+    except ModelUnavailable as error:
+        return _broken_off(services, ExitReason.PAUSED, str(error))
     except (AgentError, GraphError, PoolError, ArchiveError) as error:
         return _broken_off(services, ExitReason.ERROR, str(error))
     except OSError as error:

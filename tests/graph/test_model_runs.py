@@ -133,7 +133,7 @@ async def test_a_quota_that_does_not_end_pauses_the_run_which_then_goes_on(serve
     roles = Roles()
     server.reply = lambda r: Say(status=429) if role_of(r) == "writer" else roles(r)
     ran = await run_loop(make_models(server, retries=1, patience_s=0.6))
-    assert ran.result.exit_reason is ExitReason.ERROR
+    assert ran.result.exit_reason is ExitReason.PAUSED
     assert "resume" in ran.result.message
     assert ModelUnavailable.__name__ in {event.failure for event in replied(ran)}
     writers = [r for r in server.requests if role_of(r) == "writer"]
