@@ -259,10 +259,10 @@ async def _ending(services: Services, loop: Coroutine[Any, Any, RunResult]) -> R
         return _broken_off(services, ExitReason.WAITING, message)
     except GraphRecursionError as error:
         return _broken_off(services, ExitReason.ERROR, f"the loop did not end: {error}")
-    except ModelUnavailable as error:
-        return _broken_off(services, ExitReason.PAUSED, str(error))
     except (AgentError, GraphError, PoolError, ArchiveError) as error:
-        return _broken_off(services, ExitReason.ERROR, str(error))
+        is_away = isinstance(error, ModelUnavailable)
+        reason = ExitReason.PAUSED if is_away else ExitReason.ERROR
+        return _broken_off(services, reason, str(error))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
