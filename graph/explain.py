@@ -10,15 +10,22 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, JsonValue, ValidationError
 
+if typing.TYPE_CHECKING:
+    from yaml import SafeLoader
+else:  # libyaml reads a target eight times as fast, where PyYAML was built with it
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 Loc = tuple[int | str, ...]
 _MOST_PROBLEMS = 8
+_DEEPEST = 100
+"""Collections inside each other; libyaml overflows the stack far beyond."""
 
 
 class DocumentError(ValueError):
     """The document is not YAML, or not the kind of YAML asked for."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """SafeLoader that refuses a key given twice: the first one would be lost in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - the base class's signature
@@ -54,6 +61,7 @@ def read_yaml(path: Path, text: str) -> dict[str, JsonValue]:
         DocumentError: not YAML (with the line), not a mapping, or a key given twice.
     """
     try:
+        _refuse_depth(text)
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -66,6 +74,16 @@ def read_yaml(path: Path, text: str) -> dict[str, JsonValue]:
     if not isinstance(value, dict):
         raise DocumentError(f"{path}: expected a mapping of keys, found {type(value).__name__}")
     return value
+
+
+def _refuse_depth(text: str) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            at = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+            raise DocumentError(f"{at}more than {_DEEPEST} collections in each other")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -113,7 +131,7 @@ def dotted(loc: Sequence[int | str]) -> str:
 def line_of(text: str, loc: Loc) -> int | None:
     """Return the line of a key path in a YAML text, of the deepest part of it that exists."""
     try:
-        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        node: yaml.Node | None = yaml.compose(text, Loader=SafeLoader)
     except yaml.YAMLError:
         return None
     line = None

@@ -75,7 +75,7 @@ def check(job: Check, *, workspace: Path) -> Checked:
             session.run(side, _steps(job.problem, places))
     except SubjectFailed as error:
         if unplugged and error.reason in _MAYBE_LIBRARY:
-            _refuse_library_call(job, artefact, verifier)
+            _refuse_library_call(job, artefact, verifier, is_plain=session.is_at_plain_case)
         raise
     return Checked(
         job_id=job.job_id,
@@ -145,11 +145,16 @@ class _Session:
         self._poisons: Iterator[int] = _alternate()
         self._calls = 0
         self._slots = [0] * len(places)
+        self.is_at_plain_case = False
+        """Whether the case at hand, or the last one, is a public shape with its own contents."""
         self.rms_ratio = 0.0
 
     def run(self, side: Side, steps: tuple[_Step, ...]) -> None:
         side.wait_ready()
         for step in steps:
+            workload = self._places[step.place].workload
+            is_own = step.kind == "fresh" and step.profile == workload.profile
+            self.is_at_plain_case = is_own and workload.visibility == "public"
             match step.kind:
                 case "fresh":
                     self._fresh(side, step)
@@ -247,14 +252,19 @@ def _alternate() -> Iterator[int]:
         yield from POISONS
 
 
-def _refuse_library_call(job: Check, artefact: Artefact, verifier: Verifier) -> None:
+def _refuse_library_call(
+    job: Check, artefact: Artefact, verifier: Verifier, *, is_plain: bool
+) -> None:
     """Raise LIBRARY_CALL if plain cases are right with the library's operators and wrong without.
 
-    The first way round decides: a candidate that is right without them failed for another reason.
+    Each way round takes a process. Whoever failed a plain case is probably wrong with them too, and
+    whoever failed another one right without them: that way is tried first, and often the only one.
     """
     unplugged = job.problem.library_ops
-    if _is_right(job, artefact, verifier, unplugged) or not _is_right(job, artefact, verifier, ()):
-        return
+    for plugs in ((), unplugged) if is_plain else (unplugged, ()):
+        is_right = _is_right(job, artefact, verifier, plugs)
+        if is_right == bool(plugs):  # right without them, or wrong with them
+            return
     ops = ", ".join(unplugged)
     msg = f"gives no right answer without the library's own operators ({ops}); write the kernel"
     raise SubjectFailed(Reason.LIBRARY_CALL, msg)

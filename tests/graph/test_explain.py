@@ -73,6 +73,7 @@ def test_several_problems_are_several_lines():
         ("a:\n  b: 1\n  b: 2\n", "line 3: the key 'b' is given twice"),
         ("a: !!python/object/apply:os.system ['true']\n", "line 1"),
         ("a: \x00\n", "file.yaml"),
+        ("a:\n  " + "[" * 100_000, "line 2: more than 100 collections"),
     ],
 )
 def test_what_is_no_mapping_is_refused_with_its_line(text, message):
