@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Run the tests that may share the machine, then those that drive or kill processes, in one worker more
-# than there are processors, for many of them wait; then those that measure alone. All parts always run; the exit status is the first failure,
+# Run the tests that may share the machine in one worker more than there are processors, for many of
+# them wait; then those that drive or kill processes two at a time, then those that measure alone. All parts always run; the exit status is the first failure,
 # and the closing line of each part is repeated at the end. Arguments go to all, and may leave one of
 # them without a test.
 set -uo pipefail
@@ -28,7 +28,7 @@ part() {
 workers=$(($(nproc) + 1))
 part parallel -n "$workers" -m "not processes and not timed and not gpu and not device"
 mapfile -t files < <(marked processes)
-part processes -n "$workers" -m "processes and not timed and not gpu and not device" "${files[@]}"
+part processes -n 2 -m "processes and not timed and not gpu and not device" "${files[@]}"
 mapfile -t files < <(marked timed)
 part timed -m "timed and not gpu and not device" "${files[@]}"
 for name in parallel processes timed; do
