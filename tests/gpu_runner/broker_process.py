@@ -5,7 +5,10 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+_NOTICED_S = 0.5
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +46,8 @@ class BrokerProcess:
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        # What a peer sends before it has noticed is lost with the connection.
+        time.sleep(_NOTICED_S)
 
     @property
     def log(self):
