@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _FIRST_WAIT_S = 0.02
 _MOST_WAIT_S = 2.0
 _FAREWELL_MS = 100
+_MOST_ANSWERED = 64
 
 
 class JobPool(Protocol):
@@ -89,6 +90,9 @@ class BusClient:
         self._socket: Any = dealer(self._context, endpoint, proofs)
         self._inbox = Inbox(wire.TO_CLIENT)
         self._tickets: dict[str, _Ticket] = {}
+        self._answered: dict[str, AnyJob] = {}
+        """The last jobs that got their outcome here, by id. An outcome may come once more, and
+        names its id only: it must not be taken for that of another job under the same id."""
         self._described: asyncio.Future[Environment] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._served_s = time.monotonic()
@@ -104,6 +108,9 @@ class BusClient:
         ticket = self._tickets.get(job.job_id)
         if ticket is not None and ticket.job != job:
             msg = f"job id {job.job_id!r} is awaited here for another job"
+            raise PoolError(msg)
+        if self._answered.get(job.job_id, job) != job:
+            msg = f"job id {job.job_id!r} was used here for another job; give each its own"
             raise PoolError(msg)
         if ticket is None:
             submit = wire.Submit(job=job, session=self._session, priority=self._priority)
@@ -224,6 +231,7 @@ class BusClient:
                 ticket = self._tickets.get(message.outcome.job_id)
                 if ticket is not None and not ticket.outcome.done():
                     ticket.outcome.set_result(message.outcome)
+                    self._remember(ticket.job)
             case wire.Described():
                 self._note_workers(message.workers)
                 described = self._described
@@ -231,6 +239,11 @@ class BusClient:
                     described.set_result(message.environment)
             case wire.Refused():
                 self._receive_refusal(message)
+
+    def _remember(self, job: AnyJob) -> None:
+        self._answered[job.job_id] = job
+        while len(self._answered) > _MOST_ANSWERED:
+            del self._answered[next(iter(self._answered))]
 
     def _receive_refusal(self, refused: wire.Refused) -> None:
         ticket = self._tickets.get(refused.job_id or "")

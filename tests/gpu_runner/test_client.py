@@ -204,6 +204,19 @@ async def test_an_accepted_job_is_asked_after_without_its_content(endpoint, clie
         assert await run == make_built()
 
 
+async def test_an_outcome_that_comes_again_answers_no_other_job_of_that_id(endpoint, client):
+    with PlayedBroker(endpoint) as broker:
+        run = asyncio.create_task(client.run(make_job()))
+        await broker.expect(wire.Submit)
+        broker.send(wire.Result(outcome=make_built()))
+        assert await run == make_built()
+        broker.send(wire.Result(outcome=make_built()))
+        with pytest.raises(PoolError, match="used here for another job"):
+            await client.run(make_job(order="sleep 0"))
+        again = asyncio.create_task(client.run(make_job()))
+        assert await again == make_built()
+
+
 async def test_a_client_says_whose_turn_it_takes_and_how_urgent_it_is(endpoint):
     client = BusClient(endpoint, session="run-7", priority=9)
     with PlayedBroker(endpoint) as broker:
