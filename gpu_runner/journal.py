@@ -61,6 +61,8 @@ class Restored:
     """The largest rank of any job, ended ones included."""
     restrictions: Mapping[str, str] = field(default_factory=dict)
     """Workers that operators keep jobs from, and why."""
+    incarnations: Mapping[str, str] = field(default_factory=dict)
+    """The process that was last known under each worker's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

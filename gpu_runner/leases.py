@@ -86,7 +86,9 @@ class Leases:
         for row in restored.rows:
             self.last_token = max(self.last_token, row.token or 0)
             if row.owner is not None and row.state is not State.QUEUED:
-                self.roster.expect(row.owner, self.now_s).held.add(row.job_id)
+                member = self.roster.expect(row.owner, self.now_s)
+                member.incarnation = restored.incarnations.get(row.owner, "")
+                member.held.add(row.job_id)
 
     def advance(self, now_s: float) -> None:
         """Let time pass.
@@ -111,9 +113,16 @@ class Leases:
         held = (self.book.known(job_id) for job_id in sorted(member.held))
         return tuple(ticket for ticket in held if ticket is not None)
 
-    def lose(self, ticket: Ticket, why: str, *, is_charged: bool) -> None:
-        """End a lease that gave no outcome."""
-        ticket.losses += 1
+    def lose(self, ticket: Ticket, why: str, *, is_charged: bool, is_counted: bool = True) -> None:
+        """End a lease that gave no outcome.
+
+        Args:
+            ticket: of the job.
+            why: for its story.
+            is_charged: its worker died of it, as far as is known.
+            is_counted: its worker may have died of it; else it was never told of the lease.
+        """
+        ticket.losses += is_counted
         ticket.crashes += is_charged
         if ticket.state is State.CANCELLING:
             self.finish(ticket, cancelled(ticket.job_id))

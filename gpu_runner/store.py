@@ -224,10 +224,16 @@ class Store:
         """
         with self._translated():
             restrictions = dict(self._db.execute("SELECT worker, reason FROM restriction"))
+            # SQLite takes `detail` from the row that has the largest number.
+            joined = self._db.execute(
+                "SELECT worker, detail, max(seq) FROM event WHERE change = 'joined' GROUP BY worker"
+            )
+            incarnations = {worker: detail for worker, detail, _ in joined}
         return Restored(
             rows=tuple(self.rows(at_s)),
             last_rank=self._number("SELECT max(rank) FROM job"),
             restrictions=restrictions,
+            incarnations=incarnations,
         )
 
     def finished(self, job_id: str) -> Finished | None:

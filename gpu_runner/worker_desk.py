@@ -58,7 +58,9 @@ class WorkerDesk:
         has_crashed = not is_new and known is not None and known.incarnation != hello.incarnation
         member = self._roster.register(peer, hello, leases.now_s)
         if is_new or has_crashed:
-            self._book.note(Entry(change=Change.JOINED, worker=member.name))
+            self._book.note(
+                Entry(change=Change.JOINED, worker=member.name, detail=hello.incarnation)
+            )
         if 0 < plan.expected_workers <= len(self._roster):
             leases.settle()
         running = {(held.job_id, held.token) for held in hello.running}
@@ -66,7 +68,12 @@ class WorkerDesk:
             if (ticket.job_id, ticket.token) not in running:
                 why = f"worker {member.name} came back without it"
                 is_charged = has_crashed and ticket.state is State.RUNNING
-                leases.lose(ticket, why, is_charged=is_charged)
+                # Who asks again without having beaten has heard no welcome, so no lease either.
+                is_untold = known is not None and (known.incarnation, known.seq) == (
+                    hello.incarnation,
+                    ticket.beat,
+                )
+                leases.lose(ticket, why, is_charged=is_charged, is_counted=not is_untold)
         drop = tuple(held for held in hello.running if not self._claim(member, held))
         welcome = wire.Welcome(
             seq=hello.seq,

@@ -2,6 +2,7 @@
 
 from gpu_runner.journal import Entry, Finished
 from gpu_runner.keeping import LAZY
+from gpu_runner.operations import Change
 from gpu_runner.store import Store
 
 
@@ -13,6 +14,8 @@ class Disk:
         self.waiting: list[tuple[int, tuple[Entry, ...]]] = []
         self.lazy: tuple[Entry, ...] = ()
         self.batch = self.kept = 0
+        self.leases: set[tuple[str | None, int | None]] = set()
+        """Job id and token of every lease that was kept."""
 
     def write(self, entries):
         self.lazy += entries
@@ -27,6 +30,8 @@ class Disk:
             count -= 1
             self.kept, entries = self.waiting.pop(0)
             self.store.keep(entries, epoch=1, at_s=0.0)
+            rows = [e.row for e in entries if e.change is Change.LEASED and e.row is not None]
+            self.leases.update((row.job_id, row.token) for row in rows)
 
     def crash(self):
         """Lose what was not committed."""

@@ -278,7 +278,7 @@ class World:
             case wire.Submitted():
                 assert self.disk.row(message.job_id) is not None, "submitted before its commit"
             case wire.Lease():
-                assert self.disk.row(message.job.job_id)[1] >= message.token
+                assert (message.job.job_id, message.token) in self.disk.leases
             case wire.Result() if is_final(message.outcome):
                 assert self.disk.row(message.outcome.job_id)[0] == "finished"
             case wire.Ack(is_accepted=True) if self.disk.row(message.job_id)[0] != "finished":

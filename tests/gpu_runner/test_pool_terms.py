@@ -1,5 +1,7 @@
 """The pool's rules for whoever waits: deadlines, limits, turns over a restart."""
 
+import pytest
+
 from gpu_runner import wire
 from gpu_runner.store import Store
 from gpu_runner.wire import Refusal
@@ -77,6 +79,18 @@ def test_terms_outlive_the_broker():
     heir.restore(store.restored())
     sends = heir.receive(W1, make_hello(slots=9), 0.0)
     assert [lease.job.job_id for lease in messages(sends, wire.Lease)] == ["high", "low"]
+
+
+@pytest.mark.parametrize(("processes", "is_served"), [((1, 1, 1, 1), True), ((2, 3), False)])
+def test_after_restarts_only_a_new_process_of_its_worker_counts_against_a_job(processes, is_served):
+    store, pool = Store(None), make_pool(loss_budget=2)
+    leased(pool)
+    for epoch, incarnation in enumerate(processes, start=6):
+        store.keep(pool.entries(), epoch=epoch, at_s=0.0)
+        pool = make_pool(epoch=epoch, archive=store, loss_budget=2)
+        pool.restore(store.restored())
+        sends = pool.receive(W1, make_hello(incarnation=incarnation), 0.0)
+    assert bool(messages(sends, wire.Lease)) is is_served
 
 
 def test_a_session_may_have_so_many_jobs_and_others_still_come_in():

@@ -45,6 +45,22 @@ def test_losses_that_are_nobodys_fault_are_not_charged_but_end_too():
     assert losses == 5
 
 
+def test_a_lease_that_was_never_heard_of_is_not_counted():
+    """A slow disk holds the welcome and the lease back together; the worker asks again."""
+    pool = make_pool(loss_budget=2)
+    leased(pool)
+    for seq in range(1, 9):
+        sends = pool.receive(W1, make_hello(seq=seq), 0.0)
+        (lease,) = messages(sends, wire.Lease)
+    assert lease.token == FIRST + 8
+    pool.receive(W1, wire.Beat(seq=9, heard=8), 0.0)
+    sends = pool.receive(W1, make_hello(seq=10), 0.0)
+    assert messages(sends, wire.Lease)
+    pool.receive(W1, wire.Beat(seq=11, heard=10), 0.0)
+    (result,) = messages(pool.receive(W1, make_hello(seq=12), 0.0), wire.Result)
+    assert result.outcome.cause == "runner_lost"
+
+
 def test_a_leaving_worker_gives_its_job_back_uncharged():
     pool = make_pool(crash_budget=1)
     running(pool)
