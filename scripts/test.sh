@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run the tests that may share the machine in one worker more than there are processors, for many of
-# them wait; then those that drive or kill processes two at a time, then those that measure alone. All parts always run; the exit status is the first failure,
-# and the closing line of each part is repeated at the end. Arguments go to all, and may leave one of
-# them without a test.
+# them wait; then those that drive or kill processes two at a time, then those that measure alone.
+# All parts always run; the exit status is the first failure, and the closing line of each part is
+# repeated at the end. Arguments go to all, and may leave one of them without a test.
 set -uo pipefail
 
 logs="$(mktemp -d)"

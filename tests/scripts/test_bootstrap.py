@@ -2,6 +2,8 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,37 @@ def test_a_failed_command_is_named():
 def test_a_failure_that_may_happen_is_told():
     assert not bootstrap.run(sys.executable, "-c", "raise SystemExit(3)", is_fatal=False)
     assert bootstrap.run(sys.executable, "-c", "pass")
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of one module, where the set-up looks for what it compiles."""
+    (tmp_path / "imported.py").write_text("answer = 42\n")
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "PYTHON", Path(sys.executable))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    return tmp_path
+
+
+def test_bytecode_is_kept_where_the_environment_forbids_it_to_others(package, monkeypatch):
+    monkeypatch.setattr(bootstrap, "IMPORTED", (("imported",),))
+    bootstrap.compile_bytecode()
+    assert list((package / "__pycache__").glob("imported.*.pyc"))
+
+
+def test_an_import_that_fails_does_not_end_the_set_up(package, monkeypatch, capfd):
+    monkeypatch.setattr(bootstrap, "IMPORTED", (("not_there",), ("imported",)))
+    bootstrap.compile_bytecode()
+    assert "No module named 'not_there'" in (said := capfd.readouterr().err)
+    assert "it only takes longer to start" in said
+    assert list((package / "__pycache__").glob("imported.*.pyc"))
+
+
+def test_what_is_compiled_can_be_imported():
+    for name in chain.from_iterable(bootstrap.IMPORTED):
+        package, *rest = name.split(".")
+        place = Path(find_spec(package).origin).parent.joinpath(*rest)
+        assert place.is_dir() or place.with_suffix(".py").is_file(), name
 
 
 @pytest.fixture
