@@ -26,9 +26,10 @@ part() {
 }
 
 workers=$(($(nproc) + 1))
-part parallel -n "$workers" -m "not processes and not timed and not gpu and not device"
+by_file=(--dist loadfile --no-loadscope-reorder)
+part parallel -n "$workers" "${by_file[@]}" -m "not processes and not timed and not gpu and not device"
 mapfile -t files < <(marked processes)
-part processes -n 2 -m "processes and not timed and not gpu and not device" "${files[@]}"
+part processes -n 2 "${by_file[@]}" -m "processes and not timed and not gpu and not device" "${files[@]}"
 mapfile -t files < <(marked timed)
 part timed -m "timed and not gpu and not device" "${files[@]}"
 for name in parallel processes timed; do

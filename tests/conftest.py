@@ -1,8 +1,10 @@
 """Settings of every test.
 
 hypothesis looks for counterexamples and times nobody; `--hypothesis-profile thorough` looks twenty
-times as long. Tests of the GPU tier that need no GPU (they compile CUDA and Triton, or run the
-device's oracle on a processor) are marked `device` by where they lie.
+times as long. The slowest files come first, so that no worker has one left when the others are
+done; a file stays with one worker, which sets its fixtures up once. Tests of the GPU tier that need
+no GPU (they compile CUDA and Triton, or run the device's oracle on a processor) are marked `device`
+by where they lie.
 """
 
 from pathlib import Path
@@ -30,10 +32,33 @@ DEVICE = (
     "gpu/*.py",
     "gpu/redteam/*.py",
 )
+SLOWEST = (
+    "graph/test_chaos.py",
+    "graph/test_cli_archive.py",
+    "exploits/test_run.py",
+    "graph/test_resume.py",
+    "graph/test_repository.py",
+    "graph/test_bad_input.py",
+    "graph/test_loop.py",
+    "agents/playbook/test_kernels.py",
+    "graph/test_targets_shipped.py",
+    "graph/test_cli.py",
+    "gpu_runner/test_local.py",
+    "gpu_runner/test_worker.py",
+    "gpu_runner/test_cli_archive.py",
+    "gpu_runner/test_archive_execute.py",
+    "graph/test_loop_economics.py",
+    "graph/test_model_runs.py",
+    "knowledge_store/exact/test_update.py",
+    "agents/playbook/test_kernel_variants.py",
+)
+"""By the processor time they and their children take."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the GPU tier."""
+    """Mark the tests of the GPU tier; have the slowest files run first."""
+    ranks = {ROOT / name: rank for rank, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
     for item in items:
         place = item.path.relative_to(ROOT) if item.path.is_relative_to(ROOT) else None
         if place is not None and any(place.match(pattern) for pattern in DEVICE):

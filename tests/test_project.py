@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 import agents
 from scripts.size import EVERYTHING, PRODUCT, oversized
+from tests.conftest import DEVICE, SLOWEST
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("agents", "gpu_runner", "graph", "knowledge_store")
@@ -46,6 +47,11 @@ def test_every_folder_of_tests_is_a_package():
     parents = {p for f in folders for p in f.parents if ROOT / "tests" in (p, *p.parents)}
     bare = [named(f) for f in folders | parents if not (f / "__init__.py").is_file()]
     assert bare == []
+
+
+def test_the_files_that_run_first_or_need_the_gpu_tier_are_there():
+    places = ROOT / "tests"
+    assert [name for name in (*SLOWEST, *DEVICE) if not any(places.glob(name))] == []
 
 
 def test_our_agents_package_is_the_one_imported():
