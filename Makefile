@@ -8,7 +8,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
 	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
-	bench-bus chaos docs docs-check size
+	bench-bus bench-scaling chaos docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -65,7 +65,10 @@ bench: install ## Overhead, latency of a verdict and memory of the product itsel
 bench-bus: install ## What the job bus costs a job, and a broker's restart with 110,000 jobs
 	$(BIN)/python -m tests.benchmarks.bus $(ARGS)
 
-chaos: install ## Thousands of jobs while broker, workers and clients are killed (ARGS=)
+bench-scaling: install ## 50 ms jobs on 1 and on 8 workers, each in a network namespace (ARGS=)
+	$(BIN)/python -m tests.benchmarks.scaling $(ARGS)
+
+chaos: install ## Thousands of jobs while broker, workers and clients are killed and cut off (ARGS=)
 	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
 
 bench-gate: install ## False wins on identical code, power on a planted difference

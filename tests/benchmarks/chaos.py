@@ -54,7 +54,7 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="kernelpilot-chaos-", dir="."))
     is_broken = False
     mixed = ["cut off worker", "cut off client", "cut off worker", "broker", "worker", "client"]
-    parts = (
+    parts: tuple[tuple[str, int, list[str], dict[str, float]], ...] = (
         ("everything dies", arguments.jobs, ["broker", "worker", "worker", "client"], {}),
         ("the broker dies", arguments.broker_jobs, ["broker"], {}),
         ("the network parts", arguments.cut_jobs, mixed, CUT),

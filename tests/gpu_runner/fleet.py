@@ -129,7 +129,7 @@ class Fleet:
         self.network = network
         self.cut_until_s: dict[int, float] = {}
         """Host to when it is reached again."""
-        self.yard = Yard(folder / "keys") if network else None
+        self.yard = Yard(folder / "keys")
         more: list[object] = ["--beat-s", 0.2, "--lease-s", lease_s]
         place: dict[str, Any] = {}
         if network:
