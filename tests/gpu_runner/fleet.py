@@ -19,6 +19,7 @@ from typing import Any
 from gpu_runner.security.peers import Role
 from gpu_runner.store import Store
 from tests.gpu_runner.broker_process import ROOT, BrokerProcess
+from tests.gpu_runner.bus_disk import ends_of
 from tests.gpu_runner.executors import EXECUTOR, executions
 from tests.gpu_runner.security.secured import Yard
 
@@ -240,12 +241,7 @@ class Fleet:
 
     def report(self, seconds=0.0):
         store = Store(self.folder / "state" / "broker.sqlite", is_reader=True)
-        ends = dict(
-            store._db.execute(
-                "SELECT job_id, count(*) FROM event WHERE change = 'finished' "
-                "AND detail != 'unserved' GROUP BY job_id"
-            )
-        )
+        ends = ends_of(store)
         lost = [job_id for job_id in self.job_ids if store.finished(job_id) is None]
         store.close()
         runs = [executions(self.folder / name, "started") for name in self.worker_names]

@@ -34,6 +34,7 @@ FAULTS = {
     "malformed, oversized or flooding messages": ["malformed", "oversized", "flood"],
     "job hangs, forks or takes all memory": ["job_that_hangs", "daemons", "memory"],
     "GPU hangs or breaks": ["device_is_unhealthy"],
+    "Ray node or launcher dies": ["ray_node_that_dies"],
     "chaos of all of these": ["nothing_is_lost_or_ends_twice"],
 }
 """The faults that must not go missing, and the words of a test's name that say each of them."""
