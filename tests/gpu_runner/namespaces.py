@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 
 _NETWORK = "10.77.0"
@@ -131,3 +132,14 @@ def why_none():
     except NoNamespaces as error:
         return str(error)
     return ""
+
+
+def call_alone(module):
+    """Run a module again with our arguments and `--is-alone`, on a network that holds nobody else.
+
+    Returns:
+        Its exit code.
+    """
+    command = [sys.executable, "-m", module, *sys.argv[1:], "--is-alone"]
+    with Network(1) as network:
+        return subprocess.call([*network.inside(0), *command])

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ from tests.builders import SOFTMAX_CPP
 from tests.gpu_runner.broker_process import ROOT, BrokerProcess
 from tests.gpu_runner.bus_disk import ends_of
 from tests.gpu_runner.executors import make_job, until
-from tests.gpu_runner.namespaces import Network, why_none
+from tests.gpu_runner.namespaces import call_alone, why_none
 
 PATIENCE_S = 180.0
 LEASE_S = 8.0
@@ -130,9 +129,7 @@ def main():
     if find_spec("ray") is None:
         sys.exit("Ray is not installed; pip install 'kernelpilot[ray]'")
     if not (arguments.is_alone or why_none()):
-        command = [sys.executable, "-m", "tests.gpu_runner.provisioning.ray_cluster"]
-        with Network(1) as network:
-            return subprocess.call([*network.inside(0), *command, *sys.argv[1:], "--is-alone"])
+        return call_alone("tests.gpu_runner.provisioning.ray_cluster")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = str(ROOT)
     with tempfile.TemporaryDirectory(prefix="kp-ray-") as name:
