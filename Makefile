@@ -10,7 +10,7 @@ option = $(if $($(1)),--$(2) $($(1)))
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
 	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
-	bench-bus chaos docs docs-check size
+	bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -67,8 +67,17 @@ bench: install ## Overhead, latency of a verdict and memory of the product itsel
 bench-bus: install ## What the job bus costs a job, and a broker's restart with 110,000 jobs
 	$(BIN)/python -m tests.benchmarks.bus $(ARGS)
 
-chaos: install ## Thousands of jobs while broker, workers and clients are killed (ARGS=)
+bench-peers: install ## A job that does nothing, beside Ray and Dask where installed (PYTHON_RAY= ARGS=)
+	$(or $(PYTHON_RAY),$(BIN)/python) -m tests.benchmarks.peers $(ARGS)
+
+bench-scaling: install ## 50 ms jobs on 1 and on 8 workers, each in a network namespace (ARGS=)
+	$(BIN)/python -m tests.benchmarks.scaling $(ARGS)
+
+chaos: install ## Thousands of jobs while broker, workers and clients are killed and cut off (ARGS=)
 	$(BIN)/python -m tests.benchmarks.chaos $(ARGS)
+
+chaos-ray: install ## A Ray cluster loses a node while jobs run; needs kernelpilot[ray] (PYTHON_RAY= ARGS=)
+	$(or $(PYTHON_RAY),$(BIN)/python) -m tests.gpu_runner.provisioning.ray_cluster $(ARGS)
 
 bench-gate: install ## False wins on identical code, power on a planted difference
 	$(BIN)/python -m tests.benchmarks.gate $(ARGS)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from gpu_runner.provisioning.engine import Engine, Provision
 
 app = typer.Typer(
-    help="Workers by the number. `local` starts them on this machine and finds them again; `slurm` "
-    "and `kubernetes` print the script or manifest and the commands to run there. A worker's life "
-    "is bound to the broker's leases: what an engine kills goes to another worker.",
+    help="Workers by the number. `local` starts them on this machine and finds them again, `ray` "
+    "on the machines of a cluster; `slurm` and `kubernetes` print the script or manifest and the "
+    "commands to run there. A worker's life is bound to the broker's leases: what an engine kills "
+    "goes to another worker.",
     no_args_is_help=True,
 )
 
@@ -26,6 +27,7 @@ class EngineName(StrEnum):
     LOCAL = "local"
     SLURM = "slurm"
     KUBERNETES = "kubernetes"
+    RAY = "ray"
 
 
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="Who places the processes.")]
@@ -35,6 +37,13 @@ Pool = Annotated[
 ]
 Workspace = Annotated[
     str, typer.Option(help="Folder where workers run; each has its own below.", metavar="DIR")
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        help="ray: the cluster's head, HOST:PORT; `auto` is one that runs here or RAY_ADDRESS.",
+        metavar="ADDRESS",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -68,6 +77,7 @@ def start(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
             "-o", "--output", help="Where files go. Default: they are printed.", file_okay=False
         ),
     ] = None,
+    address: Address = "auto",
     *,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +90,8 @@ def start(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         "broker_key": broker_key,
         "gpus": gpus,
     }
-    _show(_engine(engine, plan, hours=hours, image=image).start(count), output, as_json=as_json)
+    made = _engine(engine, plan, hours=hours, image=image, address=address)
+    _show(made.start(count), output, as_json=as_json)
 
 
 @app.command("list")
@@ -88,12 +99,13 @@ def list_workers(
     workspace: Workspace = "workers",
     engine: EngineOption = EngineName.LOCAL,
     pool: Pool = "worker",
+    address: Address = "auto",
     *,
     as_json: Json = False,
 ) -> None:
     """Say which workers there are."""
     plan = {"workspace": workspace, "pool": pool}
-    _show(_engine(engine, plan).list(), None, as_json=as_json)
+    _show(_engine(engine, plan, address=address).list(), None, as_json=as_json)
 
 
 @app.command()
@@ -102,12 +114,13 @@ def drain(
     workspace: Workspace = "workers",
     engine: EngineOption = EngineName.LOCAL,
     pool: Pool = "worker",
+    address: Address = "auto",
     *,
     as_json: Json = False,
 ) -> None:
     """Let a worker finish the job in hand, take no other, and end."""
     plan = {"workspace": workspace, "pool": pool}
-    _show(_engine(engine, plan).drain(name), None, as_json=as_json)
+    _show(_engine(engine, plan, address=address).drain(name), None, as_json=as_json)
 
 
 @app.command()
@@ -116,22 +129,29 @@ def stop(
     workspace: Workspace = "workers",
     engine: EngineOption = EngineName.LOCAL,
     pool: Pool = "worker",
+    address: Address = "auto",
     *,
     as_json: Json = False,
 ) -> None:
     """End a worker; the job in hand goes to another one."""
     plan = {"workspace": workspace, "pool": pool}
-    _show(_engine(engine, plan).stop(name), None, as_json=as_json)
+    _show(_engine(engine, plan, address=address).stop(name), None, as_json=as_json)
 
 
 def _engine(
-    name: EngineName, values: dict[str, Any], *, hours: int = 8, image: str = "image"
+    name: EngineName,
+    values: dict[str, Any],
+    *,
+    hours: int = 8,
+    image: str = "image",
+    address: str = "auto",
 ) -> "Engine":
     from pydantic import ValidationError  # noqa: PLC0415 - see above
 
     from gpu_runner.provisioning.engine import WorkerPlan  # noqa: PLC0415 - see above
     from gpu_runner.provisioning.kubernetes import KubernetesEngine  # noqa: PLC0415 - see above
     from gpu_runner.provisioning.local import LocalEngine  # noqa: PLC0415 - see above
+    from gpu_runner.provisioning.ray import RayEngine  # noqa: PLC0415 - see above
     from gpu_runner.provisioning.slurm import SlurmEngine  # noqa: PLC0415 - see above
 
     try:
@@ -147,6 +167,8 @@ def _engine(
             return SlurmEngine(plan, hours=hours)
         case EngineName.KUBERNETES:
             return KubernetesEngine(plan, image=image)
+        case EngineName.RAY:
+            return RayEngine(plan, address=address)
 
 
 def _show(found: "Provision", output: Path | None, *, as_json: bool) -> None:

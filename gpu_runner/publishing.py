@@ -4,8 +4,10 @@ Publishing is lossy by design: a slow listener misses events and nobody waits fo
 has a number and a beacon tells the last one, so what was missed is known and can be asked for.
 """
 
+import logging
 import time
 from collections.abc import Sequence
+from secrets import token_hex
 
 import zmq
 
@@ -16,9 +18,11 @@ from gpu_runner.operations import Beacon, Event
 from gpu_runner.security.keys import KeyPair, Keys
 from gpu_runner.wire import MAGIC, Inbox, Malformed
 
+logger = logging.getLogger(__name__)
+
 _BEACON_S = 1.0
-_BIND_PATIENCE_S = 1.0
-_BIND_PAUSE_S = 0.02
+_LEAVE_MS = 5
+"""A tick waits so long for an address to become free; it takes a tenth of that."""
 _MOST_QUEUED = 2000
 """Events kept for a slow listener before it misses some."""
 
@@ -50,7 +54,9 @@ class Publisher:
         self._last_seq = 0
         self._next_beacon_s = 0.0
         check_endpoint(endpoint, has_keys=pair is not None)
-        self._socket = self._bound(endpoint)
+        self._failures = 0
+        self._leaving: Leaving | None = None
+        self._socket: zmq.Socket[bytes] | None = self._bound(endpoint)
         bound = self._socket.getsockopt(zmq.LAST_ENDPOINT)
         assert isinstance(bound, bytes)
         self.endpoint = bound.rstrip(b"\0").decode()
@@ -59,49 +65,90 @@ class Publisher:
     def begin_anew(self) -> None:
         """Have every listener prove itself again: nobody asks about a connection that stands.
 
-        They miss what is told meanwhile, find the gap, and ask for it.
-
-        Raises:
-            PoolError: somebody else has taken the endpoint.
+        Returns at once; `tick` listens again when the address is free. Listeners miss what is
+        told until then, find the gap, and ask for it.
         """
-        self._socket.close()
-        self._socket = self._bound(self.endpoint)
+        if self._socket is not None:
+            self._leaving = Leaving(self._socket, self.endpoint)
+            self._socket = None
 
     def publish(self, events: Sequence[Event]) -> None:
         """Tell events that are kept, in order."""
         for event in events:
             self._last_seq = event.seq
-            self._socket.send_multipart(wire.encode(event))
+            if self._socket is not None:
+                self._socket.send_multipart(wire.encode(event))
 
     def tick(self, now_s: float, last_seq: int) -> None:
         """Tell from time to time how far the events have come."""
-        if now_s >= self._next_beacon_s:
+        if self._socket is None:
+            self._listen_again()
+        if self._socket is not None and now_s >= self._next_beacon_s:
             self._next_beacon_s = now_s + _BEACON_S
             beacon = Beacon(epoch=self._epoch, last_seq=max(last_seq, self._last_seq))
             self._socket.send_multipart(wire.encode(beacon))
 
     def close(self) -> None:
         """Stop listening."""
-        self._socket.close()
+        if self._leaving is not None:
+            self._leaving.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _listen_again(self) -> None:
+        if self._leaving is not None:
+            if not self._leaving.is_over(_LEAVE_MS):
+                return
+            self._leaving.close()
+            self._leaving = None
+        try:
+            self._socket = self._bound(self.endpoint)
+        except PoolError as error:  # the broker serves on: listeners can ask for the events
+            self._failures += 1
+            if self._failures & (self._failures - 1) == 0:  # one line a tick would fill the log
+                logger.warning("events are not published count=%d: %s", self._failures, error)
+            return
+        self._failures = 0
 
     def _bound(self, endpoint: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.PUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, _MOST_QUEUED)
         require_keys(socket, self._pair)
-        give_up_s = time.monotonic() + _BIND_PATIENCE_S
-        while True:
-            try:
-                socket.bind(endpoint)
-            except zmq.ZMQError as error:
-                # A closed socket gives its address back a moment later.
-                if error.errno == zmq.EADDRINUSE and time.monotonic() < give_up_s:
-                    time.sleep(_BIND_PAUSE_S)
-                    continue
-                socket.close()
-                msg = f"cannot publish events at {endpoint!r}: {error}; is another broker there?"
-                raise PoolError(msg) from error
-            return socket
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            socket.close()
+            msg = f"cannot publish events at {endpoint!r}: {error}; is another broker there?"
+            raise PoolError(msg) from error
+        return socket
+
+
+class Leaving:
+    """A bound socket that gives its address back, which ZeroMQ does in its own thread and time.
+
+    Of a Unix socket the file is removed then: bound anew before that, the new file would be the
+    one that goes, and nobody could connect any more.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Stop listening at the endpoint; connections that stand are cut by `close`."""
+        self._socket = socket
+        # By default it is named after a descriptor, whose number the next socket may have.
+        self._monitor = socket.get_monitor_socket(
+            zmq.EVENT_CLOSED | zmq.EVENT_CLOSE_FAILED, f"inproc://leaving-{token_hex(8)}"
+        )
+        socket.unbind(endpoint)
+
+    def is_over(self, patience_ms: int) -> bool:
+        """Whether the address is free, after waiting for so long at most."""
+        return self._monitor.poll(patience_ms) != 0
+
+    def close(self) -> None:
+        """Cut the connections."""
+        self._socket.disable_monitor()
+        self._monitor.close()
+        self._socket.close()
 
 
 class Listener:

@@ -200,8 +200,19 @@ PINS = dict(
 class TestLock:
     def asked(self) -> list[Requirement]:
         project = PYPROJECT["project"]
-        extras = project["optional-dependencies"].values()
+        extras = [project["optional-dependencies"][name] for name in self.locked_extras()]
         return [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
+
+    def locked_extras(self) -> list[str]:
+        """The extras that a checkout has, and the lock with it."""
+        text = (ROOT / "requirements.in").read_text()
+        (named,) = re.findall(r"^\.\[([a-z,]+)\]$", text, re.MULTILINE)
+        return str(named).split(",")
+
+    def test_every_extra_is_locked_but_ray(self):
+        """It is for machines of a cluster, and large; it goes with any version of the rest."""
+        extras = PYPROJECT["project"]["optional-dependencies"]
+        assert extras.keys() - set(self.locked_extras()) == {"ray"}
 
     def test_every_dependency_is_pinned_within_its_range(self):
         for requirement in self.asked():

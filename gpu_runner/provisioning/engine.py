@@ -43,7 +43,8 @@ class Provisioned(Message):
     """A worker that an engine has started."""
 
     name: str
-    state: Literal["running", "ended"]
+    state: Literal["running", "ended", "waiting"]
+    """Waiting: asked for, and the engine has no place for it yet or does not answer."""
     place: str
     """Where it runs, in the engine's words."""
 

@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,18 +53,16 @@ class LocalEngine:
         Raises:
             PoolError: one cannot be started, or another command is at it.
         """
-        folder = Path(self._plan.workspace).expanduser()
-        try:
-            lock = lock_file(folder / "provision.lock", patience_s=_LOCK_PATIENCE_S)
-        except OSError as error:
-            raise PoolError(f"cannot use {folder}: {error}") from error
-        try:
-            for number in range(count):
-                if self._pidfd(self._plan.name_of(number)) is None:
-                    self._begin(number)
-        finally:
-            os.close(lock)
+        self._keep(range(count))
         return self.list()
+
+    def keep(self, number: int) -> None:
+        """See that one worker runs.
+
+        Raises:
+            PoolError: it cannot be started, or another command is at it.
+        """
+        self._keep([number])
 
     def list(self) -> Provision:
         """Say which workers were started here and whether they run."""
@@ -96,6 +94,22 @@ class LocalEngine:
             self._signal(name, signal.SIGKILL)
             self._has_ended(name, _STOP_S)
         return Provision(workers=(self._seen(name),))
+
+    def _keep(self, numbers: Iterable[int]) -> None:
+        folder = Path(self._plan.workspace).expanduser()
+        try:
+            lock = lock_file(folder / "provision.lock", patience_s=_LOCK_PATIENCE_S)
+        except OSError as error:
+            raise PoolError(f"cannot use {folder}: {error}") from error
+        try:
+            for number in numbers:
+                pidfd = self._pidfd(self._plan.name_of(number))
+                if pidfd is None:
+                    self._begin(number)
+                else:
+                    os.close(pidfd)
+        finally:
+            os.close(lock)
 
     def _begin(self, number: int) -> None:
         name = self._plan.name_of(number)

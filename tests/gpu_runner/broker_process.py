@@ -16,9 +16,10 @@ ROOT = Path(__file__).parents[2]
 class BrokerProcess:
     """`with BrokerProcess(folder) as broker`: serves at `broker.endpoint` until the block ends."""
 
-    def __init__(self, folder, *more, most_file_bytes=None):
+    def __init__(self, folder, *more, endpoint="", before=(), most_file_bytes=None):
         self.folder = folder
-        self.endpoint = f"ipc://{folder}/bus"
+        self.endpoint = endpoint or f"ipc://{folder}/bus"
+        self.before = before
         self.more = more
         self.most_file_bytes = most_file_bytes
 
@@ -32,8 +33,14 @@ class BrokerProcess:
         self.process.wait()
 
     def start(self):
-        command = [sys.executable, "-m", "gpu_runner.cli", "broker", "--endpoint", self.endpoint]
-        command += ["--state", str(self.folder / "state"), *map(str, self.more)]
+        command = [*self.before, sys.executable, "-m", "gpu_runner.cli", "broker"]
+        command += [
+            "--endpoint",
+            self.endpoint,
+            "--state",
+            str(self.folder / "state"),
+            *map(str, self.more),
+        ]
         (self.folder / "state").mkdir(exist_ok=True)
         with (self.folder / "broker.log").open("ab") as log:
             self.process = subprocess.Popen(

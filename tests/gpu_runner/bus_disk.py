@@ -64,9 +64,13 @@ class Disk:
         return self.store._db.execute(query, (job_id,)).fetchone()
 
     def ends(self):
-        """Job id to how often it ended for good."""
-        query = (
-            "SELECT job_id, count(*) FROM event WHERE change = 'finished' "
-            "AND detail != 'unserved' GROUP BY job_id"
-        )
-        return dict(self.store._db.execute(query))
+        return ends_of(self.store)
+
+
+def ends_of(store):
+    """Job id to how often it ended for good."""
+    query = (
+        "SELECT job_id, count(*) FROM event WHERE change = 'finished' "
+        "AND detail != 'unserved' GROUP BY job_id"
+    )
+    return dict(store._db.execute(query))

@@ -117,6 +117,19 @@ def sleep_alone(job, workspace, rest):
     return make_built(job.job_id)
 
 
+def hold_alone(job, workspace, rest):
+    """The same until the folder has a file of the workspace's name."""
+    folder = Path(rest)
+    with (folder / f"{job.job_id}.alone").open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            (folder / f"{job.job_id}.overlap").touch()
+        while not (folder / workspace.name).exists():
+            time.sleep(0.02)
+    return make_built(job.job_id)
+
+
 def raise_error(job, workspace, rest):
     raise KeyError(rest)
 
@@ -207,6 +220,7 @@ ORDERS = {
     "sleep": sleep,
     "await": await_file,
     "alone": sleep_alone,
+    "hold": hold_alone,
     "raise": raise_error,
     "leave": leave,
     "crash": crash,

@@ -42,7 +42,7 @@ def test_a_broker_on_tcp_tells_its_port():
             assert worker.say_hello().epoch == 1
 
 
-def test_what_is_no_message_is_answered_and_the_next_one_served(endpoint):
+def test_a_malformed_message_is_answered_and_the_next_one_served(endpoint):
     with serving(endpoint), Peer(endpoint, wire.TO_CLIENT) as client:
         for frames in ((MAGIC, b"\xff\xfe"), (MAGIC, b"[" * 100_000), (MAGIC,), (MAGIC, b"", b"")):
             client.send_frames(*frames)
@@ -54,7 +54,7 @@ def test_what_is_no_message_is_answered_and_the_next_one_served(endpoint):
         assert client.receive() == wire.Described(workers=0)
 
 
-def test_a_frame_beyond_the_limit_is_cut_off_and_others_are_served(endpoint):
+def test_an_oversized_frame_is_cut_off_and_others_are_served(endpoint):
     with (
         serving(endpoint),
         Peer(endpoint, wire.TO_CLIENT) as good,
@@ -80,7 +80,7 @@ def test_an_outcome_for_a_client_that_left_stops_nothing(endpoint):
         assert worker.receive_until(wire.Pong).seq == 1
 
 
-def test_a_lease_expires_while_nobody_speaks(endpoint):
+def test_a_worker_that_is_gone_loses_its_job_when_its_lease_is_over(endpoint):
     with (
         serving(endpoint, replace(PLAN, beat_s=0.05, lease_s=0.3)),
         Peer(endpoint) as worker,

@@ -1,6 +1,7 @@
 """The commands `provision` for clusters, whose files are written and whose commands are said."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from typer.testing import CliRunner
@@ -51,10 +52,16 @@ def test_without_workers_here_there_are_none(tmp_path):
         (("--keys", "a b"), "--keys"),
         (("--broker-key", "abc"), "--broker-key"),
         (("--count", 0), "--count"),
-        (("--engine", "ray"), "--engine"),
+        (("--engine", "nomad"), "--engine"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(words, said):
     done = run("start", *AT, *words)
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_its_engine_says_what_to_install():
+    done = run("start", *AT, "--engine", "ray")
+    assert "pip install 'kernelpilot[ray]'" in str(done.exception)

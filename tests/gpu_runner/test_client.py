@@ -64,7 +64,7 @@ async def test_a_broker_that_comes_late_is_found(endpoint, client):
         assert await run == make_built()
 
 
-async def test_a_restarted_broker_is_given_the_job_again(endpoint, client):
+async def test_a_broker_without_durability_is_given_the_job_again(endpoint, client):
     with serving(endpoint):
         run = asyncio.create_task(client.run(make_job()))
         with Peer(endpoint) as worker:

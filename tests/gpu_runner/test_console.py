@@ -17,6 +17,10 @@ from gpu_runner.wire import MAGIC
 from tests.gpu_runner.bus_threads import Peer, serving
 from tests.gpu_runner.executors import make_job, seen
 
+FLOOD = 9000
+"""Beyond what publisher and listener queue together."""
+PAGE = 500
+
 
 @pytest.fixture
 def endpoint(tmp_path):
@@ -145,6 +149,27 @@ def test_a_missed_event_is_fetched_and_none_comes_twice(published):
             rest = list(islice(source, 3))
         told.publisher.close()
     assert [seen(event).seq for event in (first, *rest)] == [1, 2, 3, 4]
+
+
+def test_a_slow_dashboard_misses_nothing(published):
+    """It reads late and slowly; what its queue could not hold comes from the history."""
+    known = [make_event(seq) for seq in range(1, FLOOD + 1)]
+    told_s: list[Event] = []
+    with zmq.Context() as context:
+        told = Told(context, published, lambda: known[: len(told_s) + PAGE])
+        with told.console as console:
+            source = console.follow(0, published)
+            told_s.append(seen(next(source)))
+            wait_for_listener(told.publisher, known[:1])
+            for begin in range(0, FLOOD, PAGE):
+                told.publisher.publish(known[begin : begin + PAGE])
+                told_s += map(seen, islice(source, PAGE // 2))  # half as fast as they happen
+            told.publisher.tick(2e9, FLOOD)
+            while len(told_s) < FLOOD:
+                told_s.append(seen(next(source)))
+        told.publisher.close()
+    assert [event.seq for event in told_s] == list(range(1, FLOOD + 1))
+    assert max(told.asked) > 2 * PAGE, "events were lost long after it had begun to listen"
 
 
 def wait_for_listener(publisher, known):

@@ -119,7 +119,7 @@ def test_a_client_is_told_of_the_workers_that_can_serve_its_job():
     assert submitted.workers == 1
 
 
-class TestDrain:
+class TestExclusiveStarvation:
     """A job that owns its worker waits for one on which builds run."""
 
     def line(self, **changes):

@@ -59,7 +59,7 @@ def test_an_execution_gives_its_outcome_and_cleans_up(start, tmp_path):
     assert (tmp_path / "logs" / "job.log").read_text() == ""
 
 
-def test_a_job_over_its_time_is_killed(start, tmp_path):
+def test_a_job_that_hangs_past_its_time_is_killed(start, tmp_path):
     outcome = start("sleep 600", timeout_s=1.0).wait()
     assert (outcome.cause, outcome.is_retryable) == ("timed_out", False)
     assert "was killed after 1.1 s" in outcome.message

@@ -158,7 +158,7 @@ async def test_worker_killed_between_spool_and_send_answers_from_the_spool(tmp_p
     assert executions(tmp_path) == ["job"]
 
 
-async def test_a_job_that_kills_its_worker_every_time_is_given_up(tmp_path):
+async def test_a_poison_job_that_kills_its_worker_every_time_is_given_up(tmp_path):
     async with LocalPool(tmp_path, plan=PLAN) as pool:
         run = asyncio.create_task(pool.run(make_job(order="await never")))
         for count in (1, 2, 3):

@@ -90,7 +90,7 @@ def test_jobs_are_leased_in_order_one_a_slot():
 @pytest.mark.parametrize(
     ("peer", "token"), [(W1, FIRST + 1), (W1, FIRST - 1), (W2, FIRST)], ids=["new", "old", "thief"]
 )
-def test_an_outcome_needs_the_owner_and_its_token(peer, token):
+def test_a_forged_outcome_fails_for_want_of_the_owner_and_its_token(peer, token):
     pool = make_pool()
     running(pool)
     pool.receive(W2, make_hello("w2"), 0.0)

@@ -17,7 +17,7 @@ def port_of(server):
     return int(server.endpoint.rpartition(":")[2])
 
 
-def test_beats_are_answered_all_along_an_upload(tmp_path):
+def test_a_big_artefact_on_a_slow_line_delays_no_beat(tmp_path):
     """Three credits' worth of bytes at 4 MB/s; behind them on one socket a beat would wait for
     all that was sent before it, here it waits for what is on the line."""
     (tmp_path / "file").write_bytes(bytes_of(SIZE))

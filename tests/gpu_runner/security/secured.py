@@ -44,10 +44,10 @@ class Yard:
 
 
 @contextlib.contextmanager
-def serving(yard, endpoint=LOOPBACK, plan=PLAN):
+def serving(yard, endpoint=LOOPBACK, plan=PLAN, **changes):
     """A broker with the yard's keys that serves until the block ends."""
     readable, writable = os.pipe()
-    broker = Broker(endpoint, plan, keys=yard.broker)
+    broker = Broker(endpoint, plan, keys=yard.broker, **changes)
     thread = threading.Thread(target=broker.serve, args=(readable,))
     thread.start()
     try:

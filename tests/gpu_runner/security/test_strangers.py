@@ -262,7 +262,7 @@ def test_a_damaged_list_stops_everybody_until_it_is_mended(yard):
         until(run.is_heard)
 
 
-def test_what_one_key_sends_beyond_its_allowance_is_not_read(yard):
+def test_a_flood_of_one_key_beyond_its_allowance_is_not_read(yard):
     with zmq.Context() as context:
         gate = KeyGate(
             context, yard.broker, allowance=Allowance(burst_messages=3, messages_per_s=0.001)
