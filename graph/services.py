@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from agents.contexts import RunView
+from agents.errors import Overdrawn
 from agents.replies import Digest, Draft, Plan, Research, Review
-from agents.roles import Team
+from agents.roles import Spend, Team
 from gpu_runner.candidate import Contender
 from gpu_runner.jobs import AnyJob, AnyOutcome
 from gpu_runner.records import TimingPlan
@@ -18,7 +19,7 @@ from graph.desk import Desk
 from graph.errors import OutOfBudget, RunDamaged
 from graph.events import AnyEvent, BudgetWarned, DecisionTaken, StageEnded, StageStarted
 from graph.gate import Gate
-from graph.ledger import INCUMBENT, Attempt, RunManifest
+from graph.ledger import INCUMBENT, Attempt, ExitReason, RunManifest
 from graph.library import Library
 from graph.meter import COUNTED, JOB, Meter
 from graph.run_files import RunFiles
@@ -210,11 +211,17 @@ class Services:
             kept = {"tokens": spent.tokens + keep.tokens, "usd": spent.usd + keep.usd}
             return budget.overlap_fits(alone, spent.model_copy(update=kept), dearest, calls)
 
+        def used_up(under_way: Spend) -> ExitReason | None:
+            spent = self.spent(state)
+            under_way_tokens = under_way.input_tokens + under_way.output_tokens
+            costs = {"tokens": spent.tokens + under_way_tokens, "usd": spent.usd + under_way.usd}
+            return budget.unaffordable(limits, spent.model_copy(update=costs), keep)
+
         try:
             async with self.ask_gate.passing(fits):
-                used_up = budget.unaffordable(limits, self.spent(state), keep)
-                if used_up is not None and self.files.reply(kind, key) is None:
-                    raise OutOfBudget(used_up.value)
+                before = used_up(Spend())
+                if before is not None and self.files.reply(kind, key) is None:
+                    raise OutOfBudget(before.value)
                 left_s = None
                 if limits.wall_s is not None:
                     left_s = limits.wall_s - self.meter.elapsed_s() - self.reserve_s(state)
@@ -224,9 +231,13 @@ class Services:
                     key,
                     question,
                     left_s=left_s,
+                    has_room=lambda under_way: used_up(under_way) is None,
                     round_number=state["round"],
                     attempt_id=attempt_id,
                 )
+        except Overdrawn as error:
+            after = used_up(Spend()) or ExitReason.BUDGET_TOKENS
+            raise OutOfBudget(after.value) from error
         finally:
             question.close()
             self.warn(state)

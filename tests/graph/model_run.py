@@ -68,7 +68,7 @@ class Roles:
 
 
 def make_models(
-    server: ModelServer, steps_in: dict[str, JsonValue] | None = None, **changes
+    server: ModelServer, steps_in: dict[str, JsonValue] | None = None, repairs: int = 1, **changes
 ) -> ModelTeam:
     """A team whose models are all at the loopback server: one works, another reviews."""
     default = {
@@ -80,6 +80,6 @@ def make_models(
         **changes,
     }
     models = ModelSettings(
-        default=default, reviewer={"model": "judge"}, fallback=steps_in or {}, repairs=1
+        default=default, reviewer={"model": "judge"}, fallback=steps_in or {}, repairs=repairs
     )
     return model_team(models, environment={"OPENAI_API_KEY": KEY})
