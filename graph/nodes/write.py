@@ -9,6 +9,7 @@ from agents.replies import Digest, Draft, Research, Review
 from graph.control import veto_on
 from graph.errors import OutOfTime
 from graph.nodes.common import contract_of, plan_in_force, tell_lessons
+from graph.routing import current
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -69,14 +70,20 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         refused=refused,
         refused_source=files.candidate(refused.candidate_digest) if refused else None,
         fault=_last_fault(state, order),
-        tried={
-            fingerprint(files.candidate(attempt.candidate_digest)): attempt.attempt_id
-            for attempt in view.attempts
-        },
+        tried=_tried(services, view, state, order),
         lane=order.lane,
         lanes=services.target.scope.lanes,
         contract=contract_of(services, state),
     )
+
+
+def _tried(services: Services, view: RunView, state: RunState, order: Order) -> dict[str, str]:
+    """Return the fingerprints of the ledger, and of what other lanes of this round wrote."""
+    digests = {a.candidate_digest: a.attempt_id for a in view.attempts}
+    for lane in current(state):
+        if lane.digest and lane.lane != order.lane:
+            digests.setdefault(lane.digest, lane.attempt_id)
+    return {fingerprint(services.files.candidate(d)): name for d, name in digests.items()}
 
 
 def _refused(view: RunView, order: Order) -> PastAttempt | None:

@@ -61,7 +61,7 @@ class TableTeam:
             raise MalformedReply("the reply is no Draft")
         if text == NOTHING:
             raise NothingFits("no recipe covers this problem; configure a model")
-        return make_draft(f"// {text}")
+        return make_draft(f"#pragma {text}")
 
     async def digest(self, context: DigestContext) -> Digest:
         self._note(context)
