@@ -11,14 +11,14 @@ from typing import Any, TypeVar
 
 from agents.billing import Bill, billed
 from agents.errors import AgentError
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend, Team
 from graph.errors import OutOfTime
 from graph.events import Replied
 from graph.run_files import RunFiles
 from graph.waiting import until_stopped
 
-ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review, Inspection)
 
 
 class Asking:

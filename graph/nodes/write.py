@@ -6,10 +6,12 @@ from agents.contexts import PastAttempt, RunView, WriteContext
 from agents.errors import MalformedReply, NothingFits
 from agents.novelty import fingerprint
 from agents.replies import Digest, Draft, Research, Review
+from gpu_runner.candidate import Candidate
 from graph.control import veto_on
 from graph.errors import OutOfTime
+from graph.inspecting import to_mend
 from graph.nodes.common import contract_of, plan_in_force, tell_lessons
-from graph.routing import current
+from graph.routing import current, is_ending
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -25,6 +27,7 @@ async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
         attempt_id=order.attempt_id,
         repair=order.repair,
         parent=state["incumbent"],
+        mends=state["incumbent"] if is_ending(state) else "",
         status="undrafted",
     )
     async with services.stage("write", state, at=f"l{order.lane}-t{order.repair}"):
@@ -58,6 +61,8 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         past = past_attempts(files.attempts(), services.target.baselines[0].name)
         repair = next(attempt for attempt in past if attempt.attempt_id == order.repair_of)
         parent = files.candidate(repair.candidate_digest)
+    if is_ending(state):
+        return _mending(services, state, view, parent, repair, order)
     refused = None if repair else _refused(view, order)
     return WriteContext(
         view=view,
@@ -74,6 +79,29 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         lane=order.lane,
         lanes=services.target.scope.lanes,
         contract=contract_of(services, state),
+    )
+
+
+def _mending(
+    services: Services,
+    state: RunState,
+    view: RunView,
+    parent: Candidate | None,
+    repair: PastAttempt | None,
+    order: Order,
+) -> WriteContext:
+    """Return what the writer is told when the search is over: what to mend, and nothing to seek."""
+    refused = _refused(view, order) if state["mends"] and not repair else None
+    return WriteContext(
+        view=view,
+        plan=plan_in_force(services, state),
+        parent=parent,
+        repair=repair,
+        refused=refused,
+        refused_source=services.files.candidate(refused.candidate_digest) if refused else None,
+        fault=_last_fault(state, order),
+        tried=_tried(services, view, state, order),
+        remarks=to_mend(services.files, state["incumbent"]),
     )
 
 
