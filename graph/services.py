@@ -241,7 +241,8 @@ class Services:
                     question,
                     left_s=left_s,
                     has_room=lambda under_way: used_up(under_way) is None,
-                    round_number=state["round"],
+                    # The final kernel is read after the round that found it.
+                    round_number=state["round"] - (kind is Inspection),
                     attempt_id=attempt_id,
                 )
         except Overdrawn as error:

@@ -114,11 +114,10 @@ async def _really() -> int:
         async with LocalPool(folder / "pool") as pool:
             result, rows = await run(target, cheats, pool, folder)
     for file, row in zip(cheats, rows, strict=True):
-        sys.stdout.write(
-            f"{file:28} {row.outcome.value:10} {row.reason or ''} {row.message[:60]}\n"
-        )
-    told = result.model_dump(mode="json", include={"exit_reason", "rounds", "best_attempt"})
-    sys.stdout.write(json.dumps(told) + "\n")
+        told = f"{row.outcome.value:10} {row.reason or ''} {row.message[:60]}"
+        sys.stdout.write(f"{file:28} {told}\n")
+    ended = result.model_dump(mode="json", include={"exit_reason", "rounds", "best_attempt"})
+    sys.stdout.write(json.dumps(ended) + "\n")
     return 1 if result.best_attempt else 0
 
 

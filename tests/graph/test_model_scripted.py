@@ -11,11 +11,12 @@ from graph.target import Budget, Goal
 from tests.graph.builders import make_check, make_plan, make_review, make_target
 from tests.graph.cheating_run import ReplayPool, expected, exploits, run
 from tests.graph.pool import ScenarioPool
-from tests.graph.table_models import TOKENS, draft_of, table_team
+from tests.graph.table_models import TOKENS, Reply, draft_of, table_team
 from tests.graph.test_loop import NEVER
 
 ONE = TOKENS.input_tokens + TOKENS.output_tokens
 OUT_OF_REACH = Goal(speedup=9.0, against="torch eager")
+Table = dict[str, Reply]
 QUIET = load_settings((), ["loop.review_pause_s=0"])
 PLAN = make_plan(
     (make_check(CheckRule.REACHES_GOAL), make_check(CheckRule.WRONG_IS_REJECTED)),
@@ -32,7 +33,11 @@ class Asked(Counter[str]):
 
 async def test_a_plan_is_complete_when_every_criterion_is_met_and_not_before(run_loop):
     asked = Asked()
-    table = {"planner": PLAN, "writer 1.0": draft_of("us=60"), "writer 2.1": draft_of("us=50")}
+    table: Table = {
+        "planner": PLAN,
+        "writer 1.0": draft_of("us=60"),
+        "writer 2.1": draft_of("us=50"),
+    }
     ran = await run_loop(table_team(table, asked.note), target=make_target(budget=Budget(rounds=9)))
     assert ran.result.exit_reason is ExitReason.GOAL_MET
     assert ran.result.rounds == 2, "the goal is met in round 1, four attempts are made in round 2"
@@ -53,7 +58,7 @@ async def test_a_plateau_pivots_once_and_ends(run_loop):
     asked = Asked()
     limits = Budget(rounds=50, plateau_attempts=4, stalled_reviews=50)
     target = make_target(budget=limits, goal=OUT_OF_REACH)
-    table = {"planner": NEVER, "writer 1.0": draft_of("us=80")}
+    table: Table = {"planner": NEVER, "writer 1.0": draft_of("us=80")}
     ran = await run_loop(table_team(table, asked.note), target=target)
     assert ran.result.exit_reason is ExitReason.PLATEAU
     assert ran.decisions("plateau") == ["pivot", "stop"]
@@ -65,7 +70,11 @@ async def test_a_plateau_pivots_once_and_ends(run_loop):
 
 async def test_a_reviewer_that_never_parses_neither_hangs_nor_promotes(run_loop):
     asked = Asked()
-    table = {"planner": NEVER, "reviewer": "Well, it depends.", "writer 2.0": draft_of("us=60")}
+    table: Table = {
+        "planner": NEVER,
+        "reviewer": "Well, it depends.",
+        "writer 2.0": draft_of("us=60"),
+    }
     team = table_team(table, asked.note)
     target = make_target(budget=Budget(rounds=9), goal=OUT_OF_REACH)
     ran = await run_loop(team, target=target, chosen=QUIET)
@@ -87,7 +96,11 @@ async def test_a_reviewer_that_never_parses_neither_hangs_nor_promotes(run_loop)
 
 async def test_one_that_never_inspects_costs_its_repairs_and_no_run(run_loop):
     asked = Asked()
-    table = {"planner": PLAN, "writer 1.0": draft_of("us=60"), "inspector": "Looks fine to me!"}
+    table: Table = {
+        "planner": PLAN,
+        "writer 1.0": draft_of("us=60"),
+        "inspector": "Looks fine to me!",
+    }
     ran = await run_loop(table_team(table, asked.note), target=make_target(budget=Budget(rounds=9)))
     assert ran.result.exit_reason is ExitReason.GOAL_MET
     assert asked["inspector"] == 2
@@ -124,7 +137,7 @@ async def test_every_budget_ends_a_run_by_its_name(run_loop, limits, reason, que
     asked = Asked()
     budget = Budget(**{"plateau_attempts": 500, "stalled_reviews": 500, "least_gain": 0, **limits})
     target = make_target(budget=budget, goal=OUT_OF_REACH)
-    table = {"planner": NEVER}
+    table: Table = {"planner": NEVER}
     pool = ScenarioPool(delay_s=0.05 if budget.wall_s else 0)
     ran = await run_loop(table_team(table, asked.note), pool, target=target)
     assert ran.result.exit_reason is reason
