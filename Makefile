@@ -10,7 +10,8 @@ option = $(if $($(1)),--$(2) $($(1)))
 .DEFAULT_GOAL := help
 .PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
 	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
-	bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size
+	bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size bench-agents crash-models \
+	cheat
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -87,6 +88,15 @@ bench-knowledge: install ## Search beside ripgrep, latencies, build and memory (
 
 bench-digest: install ## Time and memory of reading profiler reports
 	$(BIN)/python -m tests.benchmarks.digest
+
+bench-agents: install ## What models cost a run: tokens by role, cache, overhead (ARGS=--rounds 8)
+	$(BIN)/python -m tests.benchmarks.agents $(ARGS)
+
+crash-models: install ## Kill a run of models as every node begins and ends; it must go on alike
+	$(BIN)/python -m tests.graph.model_crash
+
+cheat: install ## A run whose models cheat: every exploit of the corpus as a draft, really judged
+	$(BIN)/python -m tests.graph.cheating_run
 
 soak: install ## 300 rounds of scripted models: memory, checkpoints, prompts, spend (ROUNDS=)
 	$(BIN)/python -m tests.benchmarks.soak $(ROUNDS)

@@ -4,7 +4,7 @@ A question opens a bill; every call made while it is answered is charged to it, 
 the call runs. No clock, no library.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -14,18 +14,28 @@ from agents.roles import Spend
 class Bill:
     """What one question cost so far."""
 
-    def __init__(self) -> None:
-        """Start at nothing."""
+    def __init__(self, has_room: Callable[[], bool]) -> None:
+        """Start at nothing.
+
+        Args:
+            has_room: says whether one more call may be charged.
+        """
         self.total = Spend()
+        self.has_room = has_room
 
 
 _OPEN: ContextVar[Bill | None] = ContextVar("bill", default=None)
 
 
 @contextmanager
-def billed() -> Iterator[Bill]:
-    """Charge every call made inside, and in tasks started inside, to the bill given."""
-    bill = Bill()
+def billed(has_room: Callable[[], bool] = lambda: True) -> Iterator[Bill]:
+    """Charge every call made inside, and in tasks started inside, to the bill given.
+
+    Args:
+        has_room: asked before a question is put once more; a budget that its first call has used
+            up is overshot by that one.
+    """
+    bill = Bill(has_room)
     before = _OPEN.set(bill)
     try:
         yield bill
@@ -38,3 +48,9 @@ def charge(cost: Spend) -> None:
     bill = _OPEN.get()
     if bill is not None:
         bill.total += cost
+
+
+def has_room() -> bool:
+    """Whether the question at hand may make another call; without a bill it always may."""
+    bill = _OPEN.get()
+    return bill is None or bill.has_room()

@@ -12,6 +12,7 @@ from agents.replies import (
     Edit,
     Movement,
     Plan,
+    Remark,
     Research,
     Review,
 )
@@ -153,6 +154,8 @@ class WriteContext(Message):
     lane: int = 0
     lanes: int = 1
     contract: Contract | None = None
+    remarks: tuple[Remark, ...] = ()
+    """Where the search is over and the final kernel, the parent, is to be mended as code."""
 
 
 class DigestContext(Message):
@@ -185,3 +188,17 @@ class ReviewContext(Message):
             if status.criterion_id == criterion_id:
                 return status
         return CriterionStatus(criterion_id=criterion_id, status="NOT_MET")
+
+
+class InspectContext(Message):
+    """For the reviewer, when the search is over: the final kernel, to be read as code."""
+
+    view: RunView
+    candidate: Candidate
+    attempt_id: str
+    number: int = 0
+    """Kernels of this run that were inspected before."""
+    diff: str = ""
+    """What was changed after the last inspection, where there was one."""
+    earlier: tuple[Remark, ...] = ()
+    """What it found."""

@@ -8,7 +8,8 @@ AgentError
     ├── ModelTimeout     no answer in time: try again
     ├── ModelUnavailable busy or silent for longer than its patience: the run pauses
     ├── ModelRefused     wrong key, unknown model, context too long: do not try again
-    └── MalformedReply   the reply did not fit the schema, after every repair turn allowed
+    ├── MalformedReply   the reply did not fit the schema, after every repair turn allowed
+    └── Overdrawn        it did not fit, and the budget has no room for a repair
 """
 
 
@@ -60,3 +61,7 @@ class ModelRefused(ModelError):
 
 class MalformedReply(ModelError):
     """The reply did not fit its schema after the allowed repair turns."""
+
+
+class Overdrawn(ModelError):
+    """The reply did not fit its schema, and what is left pays for no repair turn."""

@@ -10,7 +10,8 @@ from typing import Literal, Protocol, TypeVar
 
 from pydantic import JsonValue
 
-from agents.errors import MalformedReply
+from agents.billing import has_room
+from agents.errors import MalformedReply, Overdrawn
 from agents.reading import json_objects, read
 from agents.roles import Spend
 from gpu_runner.message import Message
@@ -85,12 +86,18 @@ async def ask(
 
     Raises:
         MalformedReply: still malformed after `repairs` more turns; the message has the last fault.
+        Overdrawn: malformed, and the bill of the question has no room for a repair.
         ModelError: what the provider raised.
     """
     conversation = list(turns)
     form = form_of(schema)
     fault = ""
-    for _ in range(1 + repairs):
+    for number in range(1 + repairs):
+        if number and not has_room():
+            raise Overdrawn(
+                f"{model.provider} {model.name}: no {schema.__name__} after {number} replies, and "
+                f"the budget has no room for another: {fault}"
+            )
         answer = await model.answer(conversation, form)
         found = read_reply(schema, answer)
         if not isinstance(found, str):

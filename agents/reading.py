@@ -23,6 +23,7 @@ _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | 
 _THOUGHT_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _OPENING = re.compile(r"[\s\ufeff]*(?:```[a-zA-Z]*\s*)?")
 """What may stand before a reply that was cut off: the beginning of a fence."""
+_FENCED_START = re.compile(r"```(?:json)?\s*\{", re.IGNORECASE)
 _BRACE = re.compile(r"\{")
 _MAYBE = re.compile(r'\{\s*["}]')
 """No other brace begins an object: most of those in source text are passed over."""
@@ -144,10 +145,13 @@ def _spoken(text: str) -> tuple[str, bool]:
 def _begun_after(spoken: str, end: int, *, is_whole: bool) -> str:
     """Return what is wrong with an object begun behind a place; empty where none is.
 
-    In words a brace begins nothing, unless the text was cut off behind it.
+    In words a brace begins nothing, unless the text was cut off behind it. One that opens a fenced
+    block always does.
     """
     begun = (_OBJECT_START if is_whole else _BRACE).search(spoken, end)
-    return str(_read(spoken, begun.start()).value) if begun else ""
+    fenced = _FENCED_START.search(spoken, end)
+    starts = [*([begun.start()] if begun else []), *([fenced.end() - 1] if fenced else [])]
+    return str(_read(spoken, min(starts)).value) if starts else ""
 
 
 def _regions(text: str) -> tuple[list[_Region], list[_Region]]:

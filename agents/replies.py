@@ -1,4 +1,4 @@
-"""What the five roles answer: Plan, Research, Draft, Digest, Review. Nouns only.
+"""What the five roles answer: Plan, Research, Draft, Digest, Review, Inspection. Nouns only.
 
 Every reply is a schema; a reply never decides a measured fact.
 """
@@ -176,4 +176,27 @@ class Review(Message):
     advice: str = ""
 
 
-AnyReply = Plan | Research | Draft | Digest | Review
+MOST_REMARKS = 12
+
+
+class Remark(Message):
+    """One thing that is wrong with a kernel as code, and where."""
+
+    lane: Literal["blocking", "simplify", "note"]
+    """`blocking` and `simplify` go back to the writer; what comes back is measured."""
+    severity: int = Field(ge=0, le=9)
+    path: str
+    """Of the candidate's sources."""
+    line: int = Field(ge=1)
+    text: str = Field(min_length=1, max_length=600)
+
+
+class Inspection(Message):
+    """The reviewer's reading of the final kernel as code. It is shown; it can claim nothing."""
+
+    remarks: tuple[Remark, ...] = Field(max_length=MOST_REMARKS)
+    """Required, also where there are none: silence is no approval."""
+    summary: str = Field(min_length=1)
+
+
+AnyReply = Plan | Research | Draft | Digest | Review | Inspection

@@ -1,4 +1,4 @@
-"""The seam between the loop and whoever answers: five coroutines, one protocol.
+"""The seam between the loop and whoever answers: a coroutine a question, one protocol.
 
 `playbook` answers by rules and search, `team` by language models, `scripted` from a file.
 """
@@ -7,12 +7,13 @@ from typing import Protocol
 
 from agents.contexts import (
     DigestContext,
+    InspectContext,
     PlanContext,
     ResearchContext,
     ReviewContext,
     WriteContext,
 )
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from gpu_runner.message import Message
 
 
@@ -75,6 +76,10 @@ class Team(Protocol):
 
     async def review(self, context: ReviewContext) -> Review:
         """Answer with objections and a route; never with a promotion."""
+        ...
+
+    async def inspect(self, context: InspectContext) -> Inspection:
+        """Answer with what is wrong with the final kernel as code; asked of the reviewer."""
         ...
 
     def spend(self) -> Spend:

@@ -10,7 +10,8 @@ The file is YAML (or JSON) with a list for each role, an entry for each turn::
 
 Which turn it is follows from the context alone (the plan's version, the round, the lane), never
 from how often a role was asked, so a resumed run hears the same answers. Round 1 hears the first
-entry; after the last entry the last one is repeated.
+entry; after the last entry the last one is repeated. Where the script has no `inspect`, rules read
+the final kernel.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 from agents import errors
 from agents.contexts import (
     DigestContext,
+    InspectContext,
     PlanContext,
     ResearchContext,
     ReviewContext,
@@ -30,11 +32,12 @@ from agents.contexts import (
     WriteContext,
 )
 from agents.errors import AgentError, MalformedReply
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.inspection import inspect_by_rules
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend
 from gpu_runner.message import Message
 
-ROLES = ("plan", "research", "write", "digest", "review")
+ROLES = ("plan", "research", "write", "digest", "review", "inspect")
 ReplyT = TypeVar("ReplyT", bound=Message)
 
 
@@ -97,6 +100,12 @@ class Scripted:
     async def review(self, context: ReviewContext) -> Review:
         """Answer with the entry of the round."""
         return self._reply(Review, "review", _turn(context.view))
+
+    async def inspect(self, context: InspectContext) -> Inspection:
+        """Answer with the entry of the kernel's number, or with what rules find."""
+        if not self._script.get("inspect"):
+            return inspect_by_rules(context.candidate)
+        return self._reply(Inspection, "inspect", context.number)
 
     def spend(self) -> Spend:
         """Return zero."""

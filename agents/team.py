@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from agents.contexts import (
     DigestContext,
+    InspectContext,
     PlanContext,
     ResearchContext,
     ReviewContext,
@@ -21,6 +22,7 @@ from agents.contexts import (
 from agents.errors import ModelRefused, NothingFits
 from agents.guide import guide
 from agents.honesty import credited, hollow, honest, ruled
+from agents.inspection import inspect_by_rules, misplaced, numbered, with_rules
 from agents.model import ChatModel, Turn, ask, form_of
 from agents.novelty import fingerprint
 from agents.playbook import Playbook
@@ -30,7 +32,7 @@ from agents.prompts import FENCE, rendered, tokens
 from agents.providers.patience import Patient
 from agents.providers.plan import ModelPlan
 from agents.providers.survey import Survey
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend
 from agents.submission import Submission, drafted
 from gpu_runner.candidate import Candidate, Language
@@ -203,6 +205,7 @@ class ModelTeam:
             "lane": context.lane,
             "lanes": context.lanes,
             "contract": context.contract,
+            "remarks": context.remarks,
             "seed": seed.candidate if seed else None,
             "plans_of": _plans,
         }
@@ -246,6 +249,28 @@ class ModelTeam:
         }
         reply = await self._ask(Review, "reviewer", "review", context.view, values)
         return reply.model_copy(update={"criteria": honest(reply, context)})
+
+    async def inspect(self, context: InspectContext) -> Inspection:
+        """Ask the other model to read the final kernel; what rules find is added."""
+        candidate = context.candidate
+        if "reviewer" not in self._cast:
+            return inspect_by_rules(candidate)
+        values = {
+            "candidate": candidate,
+            "diff": context.diff,
+            "earlier": context.earlier,
+            "numbered": numbered,
+            "plans_of": _plans,
+        }
+        reply = await self._ask(
+            Inspection,
+            "reviewer",
+            "inspect",
+            context.view,
+            values,
+            lambda read: misplaced(read, candidate),
+        )
+        return with_rules(reply, candidate)
 
     def spend(self) -> Spend:
         """Return the cost of all models."""

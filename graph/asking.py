@@ -6,19 +6,19 @@ after a kill does not pay a model twice.
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from agents.billing import Bill, billed
 from agents.errors import AgentError
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend, Team
 from graph.errors import OutOfTime
 from graph.events import Replied
 from graph.run_files import RunFiles
 from graph.waiting import until_stopped
 
-ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review, Inspection)
 
 
 class Asking:
@@ -43,6 +43,7 @@ class Asking:
         question: Coroutine[Any, Any, ReplyT],
         *,
         left_s: float | None,
+        has_room: Callable[[Spend], bool] = lambda _: True,
         round_number: int = 0,
         attempt_id: str = "",
     ) -> ReplyT:
@@ -53,6 +54,7 @@ class Asking:
             key: names the question; sorts in order of time.
             question: a coroutine of the team; closed unawaited where the answer is known.
             left_s: what the wall budget leaves.
+            has_room: told what the questions under way have cost so far: may one more call be made?
             round_number: the round that pays for it.
             attempt_id: the attempt that pays for it, if it is one's.
 
@@ -68,7 +70,7 @@ class Asking:
         allowed = self._reply_s if left_s is None else min(self._reply_s, left_s)
         started = time.monotonic()
         failure = "stopped"
-        with billed() as bill:
+        with billed(lambda: has_room(self._under_way())) as bill:
             self._bills.append(bill)
             try:
                 reply = await until_stopped(question, self._stop, allowed)
@@ -92,6 +94,10 @@ class Asking:
                     bill,
                 )
         return reply
+
+    def _under_way(self) -> Spend:
+        """Return what the questions that are not answered yet have cost."""
+        return sum((bill.total for bill in self._bills), Spend())
 
     def _count(self, event: Replied, bill: Bill) -> None:
         """Log what a question cost, also one that was broken off: what was sent is paid for.

@@ -16,7 +16,9 @@ from graph.nodes.bench import bench
 from graph.nodes.build import build
 from graph.nodes.check import check
 from graph.nodes.claim import claim
+from graph.nodes.finalize import finalize
 from graph.nodes.finish import finish
+from graph.nodes.inspect import inspect
 from graph.nodes.plan import plan
 from graph.nodes.profile import profile
 from graph.nodes.research import research
@@ -29,7 +31,7 @@ from graph.target import Budget
 Loop = CompiledStateGraph[RunState, Services, RunState, RunState]
 
 _STEPS_A_ROUND = 9
-"""research, write, build, check, bench, claim, profile, review, plan."""
+"""research, write, build, check, bench, claim, profile, review, plan; a mend takes fewer."""
 _STEPS_BESIDE = 16
 
 
@@ -57,10 +59,10 @@ def assemble(
         max_attempts=retries,
         retry_on=(ModelBusy, ModelTimeout),
     )
-    for asks in (plan, research, profile, review):
+    for asks in (plan, research, profile, review, inspect):
         builder.add_node(asks.__name__, asks, retry_policy=patient)
     builder.add_node("write", write, input_schema=LaneState, retry_policy=patient)
-    for works in (admit, build, check, bench, claim, autotune, finish):
+    for works in (admit, build, check, bench, claim, finalize, autotune, finish):
         builder.add_node(works.__name__, works)
 
     def fan_out(state: RunState, orders: tuple[Order, ...]) -> list[Send]:
@@ -78,19 +80,27 @@ def assemble(
         to = routing.after_review(state)
         return fan_out(state, routing.orders(state, lanes)) if to == "write" else to
 
+    def after_inspect(state: RunState) -> Any:
+        to = routing.after_inspect(state)
+        return fan_out(state, routing.orders(state, 1)) if to == "write" else to
+
     builder.add_edge(START, "admit")
     builder.add_conditional_edges("admit", routing.after_admit)
     builder.add_conditional_edges("plan", routing.after_plan)
-    builder.add_conditional_edges("research", after_research, _map("write", "autotune", "finish"))
+    builder.add_conditional_edges("research", after_research, _map("write", "inspect", "finish"))
     builder.add_edge("write", "build")
-    builder.add_conditional_edges("build", after_build, _map("write", "check", "review"))
+    builder.add_conditional_edges(
+        "build", after_build, _map("write", "check", "review", "finalize")
+    )
     builder.add_conditional_edges("check", routing.after_check)
     builder.add_conditional_edges("bench", routing.after_bench)
     builder.add_edge("claim", "profile")
     builder.add_edge("profile", "review")
     builder.add_conditional_edges(
-        "review", after_review, _map("write", "research", "plan", "autotune", "finish")
+        "review", after_review, _map("write", "research", "plan", "inspect", "finish")
     )
+    builder.add_conditional_edges("inspect", after_inspect, _map("write", "autotune"))
+    builder.add_edge("finalize", "inspect")
     builder.add_edge("autotune", "finish")
     builder.add_edge("finish", END)
     return builder.compile(checkpointer=saver, name="kernelpilot")

@@ -75,7 +75,7 @@ def lessons_of(
 
 
 def _won(row: Attempt) -> bool:
-    return row.outcome is AttemptOutcome.PROMOTED
+    return row.outcome is AttemptOutcome.PROMOTED and not row.mends  # the mended one has the idea
 
 
 def _by_recipe(attempts: Iterable[Attempt]) -> list[list[Attempt]]:

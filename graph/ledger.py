@@ -102,6 +102,8 @@ class Attempt(Message):
     mismatch: Mismatch | None = None
     feedback: Decision | None = None
     """One sitting against the incumbent of its time (or the first baseline)."""
+    mends: str | None = None
+    """Attempt id of the final kernel that it replaces: the same work, better to read."""
     claims: tuple[Decision, ...] = ()
     """Five sittings or more: against the incumbent and the first baseline."""
     job_ids: tuple[str, ...] = ()
@@ -191,5 +193,7 @@ class RunResult(Message):
     best_attempt: str | None = None
     best: tuple[Decision, ...] = ()
     """Claims of the final kernel against every baseline, made after it was selected."""
+    open_remarks: tuple[str, ...] = ()
+    """What the reading of the final kernel as code holds against it, unresolved: `place: text`."""
     report: str = ""
     repository: str = ""

@@ -43,6 +43,8 @@ _TOLD = {
     "pin",
     "lesson",
     "request",
+    "inspect",
+    "finalize",
 }
 """Subjects of decisions that a user is told of."""
 

@@ -80,25 +80,36 @@ def after_admit(state: RunState) -> Literal["plan", "finish"]:
     return "finish" if state["exit_reason"] else "plan"
 
 
-def after_plan(state: RunState) -> Literal["research", "autotune", "finish"]:
+def after_plan(state: RunState) -> Literal["research", "inspect", "finish"]:
     """Research opens a lineage under every plan."""
     return ending(state) or "research"
 
 
-def after_research(state: RunState) -> Literal["write", "autotune", "finish"]:
+def after_research(state: RunState) -> Literal["write", "inspect", "finish"]:
     """Write, unless the time ran out meanwhile."""
     return ending(state) or "write"
 
 
-def after_build(state: RunState, most_repairs: int) -> Literal["write", "check", "review"]:
+def is_ending(state: RunState) -> bool:
+    """Whether the search is over: what is written from here on mends the final kernel."""
+    return bool(state["exit_reason"])
+
+
+def after_build(
+    state: RunState, most_repairs: int
+) -> Literal["write", "check", "review", "finalize"]:
     """Repair what did not compile, check what did."""
     if repairs(state, most_repairs):
         return "write"
-    return "check" if having(state, "built") else "review"
+    if having(state, "built"):
+        return "check"
+    return "finalize" if is_ending(state) else "review"
 
 
-def after_check(state: RunState) -> Literal["bench", "review"]:
+def after_check(state: RunState) -> Literal["bench", "review", "finalize"]:
     """Only right candidates are timed."""
+    if is_ending(state):
+        return "finalize"
     return "bench" if having(state, "checked") else "review"
 
 
@@ -109,7 +120,7 @@ def after_bench(state: RunState) -> Literal["claim", "profile"]:
 
 def after_review(
     state: RunState,
-) -> Literal["write", "research", "plan", "autotune", "finish"]:
+) -> Literal["write", "research", "plan", "inspect", "finish"]:
     """Go on as the review's rules say, or end."""
     ended = ending(state)
     if ended:
@@ -118,8 +129,13 @@ def after_review(
     return "write" if route == "stop" else route
 
 
-def ending(state: RunState) -> Literal["autotune", "finish"] | None:
-    """Return how a run with an exit reason ends; what was promoted is tuned first."""
-    if not state["exit_reason"]:
+def after_inspect(state: RunState) -> Literal["write", "autotune"]:
+    """Mend what the reading found, where that is still to be tried; else tune."""
+    return "write" if state["route"] == "write" else "autotune"
+
+
+def ending(state: RunState) -> Literal["inspect", "finish"] | None:
+    """Return how a run with an exit reason ends; what was promoted is read and tuned first."""
+    if not is_ending(state):
         return None
-    return "autotune" if state["incumbent"] else "finish"
+    return "inspect" if state["incumbent"] else "finish"

@@ -108,6 +108,7 @@ def write_row(
             message=_message(stopped) if stopped else message,
             mismatch=rejected.mismatch if rejected else None,
             feedback=feedback or feedback_on(outcomes.get("bench")),
+            mends=lane.mends or None,
             claims=claims,
             job_ids=tuple(found.job_id for found in outcomes.values()),
             seconds={

@@ -8,7 +8,7 @@ from typing import Literal
 from agents.replies import Review
 from gpu_runner.message import Message
 from gpu_runner.records import Decision, Verdict
-from graph.ledger import ExitReason
+from graph.ledger import INCUMBENT, ExitReason
 from graph.state import RunState, Update
 from graph.target import Budget, Goal
 
@@ -78,6 +78,26 @@ def is_promotable(claims: tuple[Decision, ...], rival: str) -> bool:
         and claim.overall.verdict is Verdict.FASTER
         for claim in claims
     )
+
+
+def unfit_to_replace(claims: tuple[Decision, ...], first: str) -> str:
+    """Return why a mended kernel may not take the incumbent's place; empty where it may.
+
+    It need not be faster. It must be beyond doubt no slower than the margin on the whole, slower
+    beyond doubt on no workload, and faster than the first baseline as the incumbent is.
+    """
+    by_name = {claim.against: claim for claim in claims if claim.basis == "claim"}
+    rival, baseline = by_name.get(INCUMBENT), by_name.get(first)
+    if rival is None or baseline is None:
+        return "it was not claimed against the kernel it mends and the first baseline"
+    if rival.overall.low < 1 - rival.margin:
+        return f"it may be slower: {rival.overall.speedup:.3f}x, at least {rival.overall.low:.3f}x"
+    slower = [name for name, c in rival.workloads.items() if c.verdict is Verdict.SLOWER]
+    if rival.overall.verdict is Verdict.SLOWER or slower:
+        return f"it is slower on {', '.join(slower) or 'the whole'}"
+    if baseline.overall.verdict is not Verdict.FASTER:
+        return f"its claim does not say FASTER than {first}"
+    return ""
 
 
 def blocking(review: Review | None) -> tuple[str, ...]:

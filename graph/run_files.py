@@ -23,7 +23,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from agents.contexts import Contract
 from agents.lessons import Lesson
-from agents.replies import AnyReply, Digest, Draft, Plan, Research, Review
+from agents.replies import AnyReply, Digest, Draft, Inspection, Plan, Research, Review
 from gpu_runner.candidate import Candidate
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import OUTCOME, AnyOutcome, Benched
@@ -39,7 +39,7 @@ from graph.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review, Inspection)
 
 _FORMAT = 1
 _FOLDERS: dict[type[BaseModel], str] = {
@@ -48,6 +48,7 @@ _FOLDERS: dict[type[BaseModel], str] = {
     Draft: "draft",
     Digest: "digest",
     Review: "review",
+    Inspection: "inspection",
 }
 
 

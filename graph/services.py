@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from agents.contexts import RunView
-from agents.replies import Digest, Draft, Plan, Research, Review
-from agents.roles import Team
+from agents.errors import Overdrawn
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
+from agents.roles import Spend, Team
 from gpu_runner.candidate import Contender
 from gpu_runner.jobs import AnyJob, AnyOutcome
 from gpu_runner.records import TimingPlan
@@ -18,7 +19,7 @@ from graph.desk import Desk
 from graph.errors import OutOfBudget, RunDamaged
 from graph.events import AnyEvent, BudgetWarned, DecisionTaken, StageEnded, StageStarted
 from graph.gate import Gate
-from graph.ledger import INCUMBENT, Attempt, RunManifest
+from graph.ledger import INCUMBENT, Attempt, ExitReason, RunManifest
 from graph.library import Library
 from graph.meter import COUNTED, JOB, Meter
 from graph.run_files import RunFiles
@@ -28,9 +29,13 @@ from graph.steering import Steering
 from graph.target import Target
 from graph.view import Told, make_view
 
-ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review)
+ReplyT = TypeVar("ReplyT", Plan, Research, Draft, Digest, Review, Inspection)
 Phase = Literal["loop", "map", "final"]
 """Later phases may use what earlier ones have to leave for them."""
+
+
+_AFTER_ROUNDS = frozenset({"inspect", "autotune", "finish"})
+"""Stages between rounds once the search is over: of the round that ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +172,13 @@ class Services:
         )
         return fitted.model_copy(update={"threads": self.target.hardware.threads})
 
+    def wall_left_s(self, state: RunState) -> float | None:
+        """Return the seconds that roles may take beside the reserve; None: no limit."""
+        limits = self.target.budget
+        if limits.wall_s is None:
+            return None
+        return max(0.1, limits.wall_s - self.meter.elapsed_s() - self.reserve_s(state))
+
     async def run(
         self, job: AnyJob, state: RunState, attempt_id: str = "", phase: Phase = "loop"
     ) -> AnyOutcome:
@@ -202,7 +214,8 @@ class Services:
         """
         limits = self.target.budget
         alone = limits.model_copy(update={"gpu_s": None})
-        keep = self.review_price() if kind is not Review else budget.Dearest()
+        is_last_word = kind is Review or kind is Inspection
+        keep = budget.Dearest() if is_last_word else self.review_price()
 
         def fits(calls: int) -> bool:
             dearest = self.meter.dearest(kind.__name__.lower())
@@ -210,23 +223,31 @@ class Services:
             kept = {"tokens": spent.tokens + keep.tokens, "usd": spent.usd + keep.usd}
             return budget.overlap_fits(alone, spent.model_copy(update=kept), dearest, calls)
 
+        def used_up(under_way: Spend) -> ExitReason | None:
+            spent = self.spent(state)
+            under_way_tokens = under_way.input_tokens + under_way.output_tokens
+            costs = {"tokens": spent.tokens + under_way_tokens, "usd": spent.usd + under_way.usd}
+            return budget.unaffordable(limits, spent.model_copy(update=costs), keep)
+
         try:
             async with self.ask_gate.passing(fits):
-                used_up = budget.unaffordable(limits, self.spent(state), keep)
-                if used_up is not None and self.files.reply(kind, key) is None:
-                    raise OutOfBudget(used_up.value)
-                left_s = None
-                if limits.wall_s is not None:
-                    left_s = limits.wall_s - self.meter.elapsed_s() - self.reserve_s(state)
-                    left_s = max(0.1, left_s)
+                before = used_up(Spend())
+                if before is not None and self.files.reply(kind, key) is None:
+                    raise OutOfBudget(before.value)
+                left_s = self.wall_left_s(state)
                 return await self.asking.ask(
                     kind,
                     key,
                     question,
                     left_s=left_s,
-                    round_number=state["round"],
+                    has_room=lambda under_way: used_up(under_way) is None,
+                    # The final kernel is read after the round that found it.
+                    round_number=state["round"] - (kind is Inspection),
                     attempt_id=attempt_id,
                 )
+        except Overdrawn as error:
+            after = used_up(Spend()) or ExitReason.BUDGET_TOKENS
+            raise OutOfBudget(after.value) from error
         finally:
             question.close()
             self.warn(state)
@@ -281,7 +302,8 @@ class Services:
         """Log the beginning and the end of a node's work; hear what users said before it."""
         self.steering.take()
         self.warn(state)
-        number = state["round"] - 1 if state["exit_reason"] else state["round"]
+        is_after = state["exit_reason"] and name in _AFTER_ROUNDS
+        number = state["round"] - 1 if is_after else state["round"]
         key = f"{name}:{number}:{at}"
         self.tell(StageStarted(key=f"stage_started:{key}", stage=name, round=number))
         started = time.monotonic()

@@ -110,6 +110,8 @@ class LoopSettings(Message):
     """Of one review, where the reply is malformed."""
     review_pause_s: float = Field(default=0.5, ge=0)
     """Before the second try; doubles."""
+    mends: int = Field(default=2, ge=0)
+    """Of the final kernel, after the reviewer read it as code; each is a round of the budget."""
     claim_expected_s: float = Field(gt=0)
     compile_expected_s: float = Field(ge=0)
     """On a GPU, where each baseline after the first compiles for every shape."""

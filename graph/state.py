@@ -12,7 +12,7 @@ from gpu_runner.message import Message
 from gpu_runner.records import Verdict
 from graph.budget import Pace, Spent
 
-GRAPH_VERSION = 1
+GRAPH_VERSION = 2
 """Grows when a node or a channel changes its name or meaning: older checkpoints are refused."""
 
 LaneStatus = Literal[
@@ -41,6 +41,8 @@ class Lane(Message):
     repair: int = 0
     parent: str = ""
     """Attempt id of the incumbent when it was written."""
+    mends: str = ""
+    """Attempt id of the final kernel that it was written to replace, once the search is over."""
     digest: str = ""
     status: LaneStatus
     version: str = ""
@@ -100,6 +102,8 @@ class RunState(TypedDict):
     stalled: int
     """Process stalls in a row."""
     promoted: int
+    mends: int
+    """Times the final kernel was to be mended; more than 0 only once the search is over."""
     spent: Spent
     pace: Pace
     exit_reason: str
@@ -137,6 +141,7 @@ def first_state() -> RunState:
         pivots=0,
         stalled=0,
         promoted=0,
+        mends=0,
         spent=Spent(),
         pace=Pace(),
         exit_reason="",
@@ -166,6 +171,7 @@ class Update(TypedDict, total=False):
     pivots: int
     stalled: int
     promoted: int
+    mends: int
     spent: Spent
     pace: Pace
     exit_reason: str

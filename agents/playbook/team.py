@@ -2,6 +2,7 @@
 
 from agents.contexts import (
     DigestContext,
+    InspectContext,
     PlanContext,
     ResearchContext,
     ReviewContext,
@@ -10,6 +11,7 @@ from agents.contexts import (
 )
 from agents.diagnosis.query import evidence_query
 from agents.errors import NothingFits
+from agents.inspection import inspect_by_rules
 from agents.playbook.device_diagnosis import diagnose_device
 from agents.playbook.device_families import detect_on_device
 from agents.playbook.diagnosis import Diagnosis, changes, diagnose
@@ -18,7 +20,7 @@ from agents.playbook.families import Match, detect
 from agents.playbook.planning import plan_for, review_of
 from agents.playbook.reading import research_for
 from agents.playbook.search import Search, proposal_for
-from agents.replies import Citation, Digest, Draft, Plan, Research, Review
+from agents.replies import Citation, Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend
 from gpu_runner.candidate import DEVICE_LANGUAGES, Language
 
@@ -44,7 +46,13 @@ class Playbook:
         return research_for(context, match, Search(context.view, match))
 
     async def write(self, context: WriteContext) -> Draft:
-        """Answer with a rendered recipe that was not tried before."""
+        """Answer with a rendered recipe that was not tried before.
+
+        Raises:
+            NothingFits: no recipe is left; or a kernel is to be mended, which takes a reader.
+        """
+        if context.remarks:
+            raise NothingFits("the playbook renders recipes and mends none; a model would")
         match = _match(context.view)
         proposal = proposal_for(context, match)
         return Draft(
@@ -85,6 +93,10 @@ class Playbook:
     async def review(self, context: ReviewContext) -> Review:
         """Answer with what the last round showed."""
         return review_of(context, Search(context.view, _match(context.view)))
+
+    async def inspect(self, context: InspectContext) -> Inspection:
+        """Answer with the leftovers that rules find in the text."""
+        return inspect_by_rules(context.candidate)
 
     def spend(self) -> Spend:
         """Return zero: nothing is paid for."""

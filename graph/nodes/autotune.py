@@ -38,13 +38,22 @@ async def autotune(state: RunState, runtime: Runtime[Services]) -> Update:
 
 
 def _allowed(services: Services, incumbent: str) -> list[Attempt]:
-    """Return the promoted attempts that nobody vetoed, and the incumbent, which may be pinned."""
+    """Return the promoted attempts that nobody vetoed, and the incumbent, which may be pinned.
+
+    What was mended is served by what mends it.
+    """
     vetoed = services.steering.vetoed
+    promoted = [a for a in services.files.attempts() if a.outcome is AttemptOutcome.PROMOTED]
+    mended = {attempt.mends for attempt in promoted}
     return [
         attempt
         for attempt in services.files.attempts()
         if attempt.attempt_id == incumbent
-        or (attempt.outcome is AttemptOutcome.PROMOTED and not veto_on_row(vetoed, attempt))
+        or (
+            attempt.outcome is AttemptOutcome.PROMOTED
+            and attempt.attempt_id not in mended
+            and not veto_on_row(vetoed, attempt)
+        )
     ]
 
 

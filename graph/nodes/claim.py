@@ -26,7 +26,7 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
         veto = veto_of(services, lane)
         if veto:
             return _unclaimed(services, lane, veto)
-        rivals = _rivals(services, state)
+        rivals = rivals_of(services, state)
         seconds = services.time_left(state, services.jobs.claim_s)
         needed_s = services.bench_s(state, services.bench.claim, len(rivals))
         if seconds is None or seconds < needed_s:
@@ -54,7 +54,7 @@ async def claim(state: RunState, runtime: Runtime[Services]) -> Update:
         return _unclaimed(services, lane, getattr(outcome, "message", outcome.kind))
 
 
-def _rivals(services: Services, state: RunState) -> tuple[Contender, ...]:
+def rivals_of(services: Services, state: RunState) -> tuple[Contender, ...]:
     """Return the incumbent, the first baseline, and the goal's where it is another one."""
     incumbent = services.incumbent(state)
     first = services.target.baselines[0]

@@ -11,6 +11,7 @@ from gpu_runner.records import Decision
 from graph import criteria, rules
 from graph.budget import COMPILED_SHARE
 from graph.economics import effort_to
+from graph.inspecting import open_remarks
 from graph.ledger import AttemptOutcome, ExitReason, RunResult
 from graph.progress import interval_words
 from graph.publish import publish
@@ -33,6 +34,9 @@ async def finish(state: RunState, runtime: Runtime[Services]) -> Update:
         )
         if final.message:
             message = f"{message}; {final.message}"
+        remarks = open_remarks(services.files, state["incumbent"])
+        if remarks:
+            message = f"{message}; unresolved in the final kernel: {'; '.join(remarks)}"
         result = _result(services, state, reason, message, final.claims)
         result = await asyncio.to_thread(publish, services.files, services.manifest, result, built)
         services.files.save_result(result)
@@ -133,6 +137,10 @@ def _result(
     best: tuple[Decision, ...],
 ) -> RunResult:
     spent = services.spent(state)
+    rows = {attempt.attempt_id: attempt for attempt in services.files.attempts()}
+    found = state["incumbent"]
+    while found in rows and rows[found].mends:
+        found = rows[found].mends or ""  # what was mended is what the search found
     return RunResult(
         run_id=services.manifest.run_id,
         exit_reason=reason,
@@ -143,7 +151,8 @@ def _result(
         job_s=round(spent.job_s, 3),
         tokens=spent.tokens,
         usd=round(spent.usd, 6),
-        to_best=effort_to(services.files.events.read(), state["incumbent"]),
+        to_best=effort_to(services.files.events.read(), found),
         best_attempt=state["incumbent"] or None,
         best=best,
+        open_remarks=open_remarks(services.files, state["incumbent"]),
     )

@@ -6,9 +6,12 @@ from agents.contexts import PastAttempt, RunView, WriteContext
 from agents.errors import MalformedReply, NothingFits
 from agents.novelty import fingerprint
 from agents.replies import Digest, Draft, Research, Review
+from gpu_runner.candidate import Candidate
 from graph.control import veto_on
 from graph.errors import OutOfTime
+from graph.inspecting import to_mend
 from graph.nodes.common import contract_of, plan_in_force, tell_lessons
+from graph.routing import current, is_ending
 from graph.services import Services
 from graph.state import Lane, LaneState, LaneStatus, Order, RunState, Update
 from graph.view import past_attempts
@@ -24,6 +27,7 @@ async def write(state: LaneState, runtime: Runtime[Services]) -> Update:
         attempt_id=order.attempt_id,
         repair=order.repair,
         parent=state["incumbent"],
+        mends=state["incumbent"] if is_ending(state) else "",
         status="undrafted",
     )
     async with services.stage("write", state, at=f"l{order.lane}-t{order.repair}"):
@@ -57,6 +61,8 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         past = past_attempts(files.attempts(), services.target.baselines[0].name)
         repair = next(attempt for attempt in past if attempt.attempt_id == order.repair_of)
         parent = files.candidate(repair.candidate_digest)
+    if is_ending(state):
+        return _mending(services, state, view, parent, repair, order)
     refused = None if repair else _refused(view, order)
     return WriteContext(
         view=view,
@@ -69,14 +75,43 @@ def _context(services: Services, state: RunState, order: Order) -> WriteContext:
         refused=refused,
         refused_source=files.candidate(refused.candidate_digest) if refused else None,
         fault=_last_fault(state, order),
-        tried={
-            fingerprint(files.candidate(attempt.candidate_digest)): attempt.attempt_id
-            for attempt in view.attempts
-        },
+        tried=_tried(services, view, state, order),
         lane=order.lane,
         lanes=services.target.scope.lanes,
         contract=contract_of(services, state),
     )
+
+
+def _mending(
+    services: Services,
+    state: RunState,
+    view: RunView,
+    parent: Candidate | None,
+    repair: PastAttempt | None,
+    order: Order,
+) -> WriteContext:
+    """Return what the writer is told when the search is over: what to mend, and nothing to seek."""
+    refused = _refused(view, order) if state["mends"] and not repair else None
+    return WriteContext(
+        view=view,
+        plan=plan_in_force(services, state),
+        parent=parent,
+        repair=repair,
+        refused=refused,
+        refused_source=services.files.candidate(refused.candidate_digest) if refused else None,
+        fault=_last_fault(state, order),
+        tried=_tried(services, view, state, order),
+        remarks=to_mend(services.files, state["incumbent"]),
+    )
+
+
+def _tried(services: Services, view: RunView, state: RunState, order: Order) -> dict[str, str]:
+    """Return the fingerprints of the ledger, and of what other lanes of this round wrote."""
+    digests = {a.candidate_digest: a.attempt_id for a in view.attempts}
+    for lane in current(state):
+        if lane.digest and lane.lane != order.lane:
+            digests.setdefault(lane.digest, lane.attempt_id)
+    return {fingerprint(services.files.candidate(d)): name for d, name in digests.items()}
 
 
 def _refused(view: RunView, order: Order) -> PastAttempt | None:

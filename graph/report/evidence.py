@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agents.lessons import Lesson
-from agents.replies import CriterionStatus, Plan, Research, Review
+from agents.replies import CriterionStatus, Inspection, Plan, Research, Review
 from gpu_runner.candidate import Source
 from gpu_runner.jobs import Admitted
 from gpu_runner.records import BenchRecord
@@ -21,6 +21,7 @@ from graph.events import (
     ProfileRead,
     StageEnded,
 )
+from graph.inspecting import inspection_of
 from graph.ledger import Attempt
 from graph.report.roofline import Profiled
 from graph.run_files import RunFiles
@@ -51,6 +52,8 @@ class Evidence:
     statuses: dict[str, CriterionStatus]
     """Criterion id to how it stands by the ledger, whatever a reviewer said of it."""
     review: Review | None
+    inspection: Inspection | None
+    """The reading of the best kernel as code."""
     research: Research | None
     profiles: tuple[ProfileRead, ...]
     predictions: tuple[PredictionScored, ...]
@@ -91,6 +94,7 @@ def gather(
         plan=plan,
         statuses={s.criterion_id: s for s in criteria.evaluate(plan, ledger)} if plan else {},
         review=reviews[-1] if reviews else None,
+        inspection=inspection_of(files, best.attempt_id) if best else None,
         research=researches[-1] if researches else None,
         profiles=tuple(event for event in events if isinstance(event, ProfileRead)),
         predictions=tuple(event for event in events if isinstance(event, PredictionScored)),

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from agents.billing import billed, charge
+from agents.billing import billed, charge, has_room
 from agents.roles import Spend
 
 
@@ -47,3 +47,20 @@ async def test_questions_that_overlap_pay_each_for_its_own():
 
 async def _call(tokens: int) -> None:
     charge(call(tokens))
+
+
+def test_a_question_asks_its_own_bill_for_room():
+    assert has_room(), "without a bill there is always room"
+    with billed():
+        assert has_room()
+        with billed(lambda: False):
+            assert not has_room()
+        assert has_room()
+
+
+def test_room_may_run_out_while_a_question_is_asked():
+    with billed(lambda: bill.total.input_tokens < 8) as bill:
+        charge(call(5))
+        assert has_room()
+        charge(call(5))
+        assert not has_room()

@@ -33,6 +33,7 @@ OTHER = f'{{"verdict": "REGRESSED", "criteria": [], "advice": "{DECOY}"}}'
         (f"{RIGHT}\n{OTHER}", True, "different objects that fit"),
         (f"```json\n{RIGHT}\n```\n```json\n{OTHER}\n```", True, "different objects that fit"),
         (f"{OTHER}\nNo: {RIGHT[:-1]},}}", True, "after the object that fits another one begins"),
+        (f"First {OTHER} but then ```json\n{{Infinity\n```", True, "another one begins"),
         (f"{OTHER}\nMine: {RIGHT[:30]}", False, "cut off"),
         (f"{OTHER}\nMine: {{", False, "cut off"),
         (f"{OTHER} {RIGHT}" * 600, True, "different objects that fit"),

@@ -9,8 +9,17 @@ import re
 import pytest
 
 from agents.contexts import Alignment, Contract
+from agents.inspection import numbered
 from agents.prompts import FENCE, rendered
-from agents.replies import Citation, CriterionStatus, Digest, Finding, Movement, Research
+from agents.replies import (
+    Citation,
+    CriterionStatus,
+    Digest,
+    Finding,
+    Movement,
+    Remark,
+    Research,
+)
 from agents.submission import Submission
 from gpu_runner.facts import Facts
 from gpu_runner.jobs import Reason
@@ -86,6 +95,7 @@ RESEARCH = Research(
     citations=(Citation(source=HOSTILE),),
 )
 REVIEW = make_review(advice=HOSTILE, findings=(Finding(lane="blocking", severity=9, text=HOSTILE),))
+REMARK = Remark(lane="blocking", severity=1, path=HOSTILE, line=1, text=HOSTILE)
 STATUS = CriterionStatus(criterion_id="ac1", status="NOT_MET")
 PROMPTS: dict[str, dict[str, object]] = {
     "system": {"fence": FENCE, "view": VIEW},
@@ -103,9 +113,18 @@ PROMPTS: dict[str, dict[str, object]] = {
         "refused_source": CANDIDATE,
         "fault": HOSTILE,
         "contract": CONTRACT,
+        "remarks": (REMARK,),
         "lane": 0,
         "lanes": 1,
         "seed": CANDIDATE,
+        "plans_of": lambda _: HOSTILE,
+    },
+    "inspect": {
+        "view": VIEW,
+        "candidate": CANDIDATE,
+        "diff": f"+{HOSTILE}",
+        "earlier": (REMARK,),
+        "numbered": numbered,
         "plans_of": lambda _: HOSTILE,
     },
     "digest": {

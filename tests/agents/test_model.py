@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.errors import MalformedReply, ModelBusy
+from agents.billing import billed
+from agents.errors import MalformedReply, ModelBusy, Overdrawn
 from agents.model import Answer, Form, Turn, ask, json_objects, read_reply
 from agents.roles import Spend
 from gpu_runner.message import Message
@@ -69,6 +70,23 @@ async def test_a_malformed_reply_is_sent_back_with_what_is_wrong_with_it():
     assert complaint.role == "user"
     assert "colour: Field required" in complaint.text
     assert "color: Extra inputs are not permitted" in complaint.text
+
+
+@pytest.mark.parametrize("room", [0, 1, 2])
+async def test_a_repair_is_asked_for_only_where_the_bill_has_room(room):
+    model = Recorded("no", "no", '{"colour": "red"}')
+    with billed(lambda: len(model.asked) <= room):
+        if room == 2:
+            assert await ask(model, Reply, ASKED) == Reply(colour="red")
+        else:
+            with pytest.raises(Overdrawn, match=f"after {room + 1} replies"):
+                await ask(model, Reply, ASKED)
+    assert len(model.asked) == room + 1
+
+
+async def test_a_first_question_is_asked_whatever_its_bill_says():
+    with billed(lambda: False):
+        assert await ask(Recorded('{"colour": "red"}'), Reply, ASKED) == Reply(colour="red")
 
 
 async def test_repairs_are_bounded_and_the_last_fault_is_told():

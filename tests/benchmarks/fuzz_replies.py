@@ -243,7 +243,7 @@ def _unwritable(reply: AnyReply) -> str:
 
 
 def _team(case: Case, model: Mumbling) -> ModelTeam:
-    if case.role != "reviewer":
+    if case.role not in {"reviewer", "inspector"}:
         return ModelTeam(model, None, repairs=REPAIRS)
     other = Mumbling(case, random.Random(0))
     other.name = "writer"

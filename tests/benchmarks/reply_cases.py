@@ -5,7 +5,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from agents.contexts import DigestContext, PlanContext, ResearchContext, ReviewContext, WriteContext
+from agents.contexts import (
+    DigestContext,
+    InspectContext,
+    PlanContext,
+    ResearchContext,
+    ReviewContext,
+    WriteContext,
+)
 from agents.novelty import fingerprint
 from agents.replies import (
     AnyReply,
@@ -14,6 +21,7 @@ from agents.replies import (
     CriterionStatus,
     Digest,
     Draft,
+    Inspection,
     Plan,
     Research,
     Review,
@@ -212,6 +220,32 @@ def _review_lies(reply: AnyReply) -> str:
     return "a criterion better than its checks, or evidence that nobody has" if better else ""
 
 
+# -- reviewer, of the final kernel -----------------------------------------------------------------
+
+_REMARK: Json = {"lane": "note", "severity": 5, "path": "kernel.cpp", "line": 1, "text": "short"}
+_INSPECTION: Json = {"remarks": [_REMARK], "summary": "well"}
+
+
+def _lying_inspection(rng: random.Random) -> Json:
+    return rng.choice(
+        [
+            _with(_INSPECTION, remarks=[_with(_REMARK, path="../../graph/rules.py")]),
+            _with(_INSPECTION, remarks=[_with(_REMARK, line=rng.choice([0, 9999]))]),
+            _with(_INSPECTION, remarks=[_with(_REMARK, lane="approved")]),
+            _with(_INSPECTION, remarks=[_REMARK] * 13),
+            _with(_INSPECTION, promote=True),
+            {},
+        ]
+    )
+
+
+def _inspection_lies(reply: AnyReply) -> str:
+    assert isinstance(reply, Inspection)
+    lines = {source.path: len(source.text.splitlines()) for source in OLD.sources}
+    made_up = [r for r in reply.remarks if r.line > lines.get(r.path, 0)]
+    return f"a remark on no line of the kernel: {made_up}" if made_up else ""
+
+
 _DECOY_EDIT = make_edit(change=DECOY)
 CASES = (
     Case(
@@ -267,5 +301,13 @@ CASES = (
             )
         ),
         _review_lies,
+    ),
+    Case(
+        "inspector",
+        _INSPECTION,
+        _with(_INSPECTION, summary=DECOY),
+        _lying_inspection,
+        lambda team: team.inspect(InspectContext(view=VIEW, candidate=OLD, attempt_id="a0001")),
+        _inspection_lies,
     ),
 )

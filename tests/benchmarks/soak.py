@@ -90,7 +90,9 @@ def _reply(role: str, number: int, text: str) -> str:
     made = {
         "planner": NEVER,
         "researcher": make_research(),
-        "writer": make_draft(f"// us={us:.3f} in {number}.{lane}\n{body}", family="", recipe=""),
+        "writer": make_draft(
+            f"#pragma us={us:.3f} in {number}.{lane}\n{body}", family="", recipe=""
+        ),
         "profiler": make_digest(),
         "reviewer": make_review(),
     }[role]

@@ -9,8 +9,10 @@ from agents.replies import (
     Draft,
     Edit,
     ExecutableCheck,
+    Inspection,
     Movement,
     Plan,
+    Remark,
     Research,
     Review,
     TaskItem,
@@ -208,6 +210,21 @@ def make_digest(**changes) -> Digest:
 
 def make_review(**changes) -> Review:
     return Review(**{"verdict": "ADVANCED", "criteria": (), **changes})
+
+
+def make_remark(**changes) -> Remark:
+    values = {
+        "lane": "blocking",
+        "severity": 2,
+        "path": "kernel.cpp",
+        "line": 1,
+        "text": "reads one row too far",
+    }
+    return Remark(**{**values, **changes})
+
+
+def make_inspection(*remarks: Remark, summary: str = "as it should be") -> Inspection:
+    return Inspection(remarks=remarks, summary=summary)
 
 
 def make_admitted(job_id: str = "softmax-test-admit-t0") -> Admitted:

@@ -7,10 +7,18 @@ from typing import Any
 from pydantic import JsonValue
 
 from agents.team import ModelTeam
+from gpu_runner.message import Message
 from graph.settings import ModelSettings
 from graph.wiring import model_team
 from tests.agents.model_server import ModelServer, Say
-from tests.graph.builders import make_digest, make_draft, make_plan, make_research, make_review
+from tests.graph.builders import (
+    make_digest,
+    make_draft,
+    make_inspection,
+    make_plan,
+    make_research,
+    make_review,
+)
 
 KEY = "sk-secret-0123456789abcdef"
 ROLES = ("planner", "researcher", "writer", "profiler", "reviewer")
@@ -30,8 +38,9 @@ def prompt_of(request: dict[str, Any]) -> str:
 
 
 class Roles:
-    """Answers of the five roles, each a function of the prompt; the writer's text is new each time.
+    """Answers of the roles, each a function of the prompt; the writer's text is new each time.
 
+    `inspector` is the reviewer, asked about the final kernel.
     A writer's text says to the scenario pool how long its calls take: `us=60`.
     """
 
@@ -43,6 +52,8 @@ class Roles:
 
     def __call__(self, request: dict[str, Any]) -> Say:
         role = role_of(request)
+        if role == "reviewer" and '"Remark"' in json.dumps(request).replace("\\", ""):
+            role = "inspector"
         said = self.answers.get(role, lambda prompt: self._usual(role))(prompt_of(request))
         return said if isinstance(said, Say) else Say(text=said)
 
@@ -52,23 +63,20 @@ class Roles:
         return make_draft(f"// {note}\nint draft_{self.drafts};\n").model_dump_json()
 
     def _usual(self, role: str) -> str:
-        match role:
-            case "planner":
-                return make_plan().model_dump_json()
-            case "researcher":
-                return make_research().model_dump_json()
-            case "writer":
-                return self.draft()
-            case "profiler":
-                return make_digest().model_dump_json()
-            case "reviewer":
-                return make_review().model_dump_json()
-            case _:
-                return '{"word": "ready"}'
+        if role == "writer":
+            return self.draft()
+        made: dict[str, Message] = {
+            "planner": make_plan(),
+            "researcher": make_research(),
+            "profiler": make_digest(),
+            "reviewer": make_review(),
+            "inspector": make_inspection(),
+        }
+        return made[role].model_dump_json() if role in made else '{"word": "ready"}'
 
 
 def make_models(
-    server: ModelServer, steps_in: dict[str, JsonValue] | None = None, **changes
+    server: ModelServer, steps_in: dict[str, JsonValue] | None = None, repairs: int = 1, **changes
 ) -> ModelTeam:
     """A team whose models are all at the loopback server: one works, another reviews."""
     default = {
@@ -80,6 +88,6 @@ def make_models(
         **changes,
     }
     models = ModelSettings(
-        default=default, reviewer={"model": "judge"}, fallback=steps_in or {}, repairs=1
+        default=default, reviewer={"model": "judge"}, fallback=steps_in or {}, repairs=repairs
     )
     return model_team(models, environment={"OPENAI_API_KEY": KEY})

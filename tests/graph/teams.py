@@ -4,22 +4,34 @@ from collections.abc import Callable, Mapping
 
 from agents.contexts import (
     DigestContext,
+    InspectContext,
     PlanContext,
     ResearchContext,
     ReviewContext,
     WriteContext,
 )
 from agents.errors import MalformedReply, NothingFits
-from agents.replies import Digest, Draft, Plan, Research, Review
+from agents.inspection import inspect_by_rules
+from agents.replies import Digest, Draft, Inspection, Plan, Research, Review
 from agents.roles import Spend
-from tests.graph.builders import make_digest, make_draft, make_plan, make_research, make_review
+from tests.graph.builders import (
+    make_digest,
+    make_draft,
+    make_inspection,
+    make_plan,
+    make_research,
+    make_review,
+)
 
 MALFORMED = "malformed"
 NOTHING = "nothing"
 
 
 class TableTeam:
-    """Implements `Team`. Drafts by `round.lane` (or `round.lane.repair`), else a slow one."""
+    """Implements `Team`. Drafts by `round.lane` (or `round.lane.repair`), else a slow one.
+
+    The final kernel is read by rules, unless a table says what is found in an attempt.
+    """
 
     name = "table"
 
@@ -29,11 +41,13 @@ class TableTeam:
         *,
         plan: Plan | None = None,
         reviews: Mapping[int, Review] | None = None,
+        inspections: Mapping[str, Inspection | Exception] | None = None,
         tokens: int = 0,
     ) -> None:
         self.drafts = dict(drafts or {})
         self.made = plan or make_plan()
         self.reviews = dict(reviews or {})
+        self.inspections = inspections
         self.tokens = tokens
         self.asked: list[object] = []
         self.on_ask: Callable[[object], None] = lambda _: None
@@ -61,7 +75,7 @@ class TableTeam:
             raise MalformedReply("the reply is no Draft")
         if text == NOTHING:
             raise NothingFits("no recipe covers this problem; configure a model")
-        return make_draft(f"// {text}")
+        return make_draft(f"#pragma {text}")
 
     async def digest(self, context: DigestContext) -> Digest:
         self._note(context)
@@ -70,6 +84,15 @@ class TableTeam:
     async def review(self, context: ReviewContext) -> Review:
         self._note(context)
         return self.reviews.get(context.view.round, make_review())
+
+    async def inspect(self, context: InspectContext) -> Inspection:
+        if self.inspections is None:
+            return inspect_by_rules(context.candidate)
+        self._note(context)
+        found = self.inspections.get(context.attempt_id, make_inspection())
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def spend(self) -> Spend:
         return Spend(calls=len(self.asked), output_tokens=self.tokens * len(self.asked))

@@ -88,7 +88,7 @@ def test_what_cannot_be_made_leaves_nothing(tmp_path, chosen, name, candidate, d
 
 
 def test_without_candidates_a_run_begins_and_waits(tmp_path, chosen):
-    script = write_script(tmp_path / "team.yaml", "// us=60")
+    script = write_script(tmp_path / "team.yaml", "#pragma us=60")
     origin = run_of("softmax", "cpu", chosen(f"team.name=scripted:{script}"))
     assert origin.run == origin.name
     assert [job.kind for job in origin.exchange.pending()] == ["admit"]
@@ -97,14 +97,14 @@ def test_without_candidates_a_run_begins_and_waits(tmp_path, chosen):
 
 
 def test_a_shared_folder_stays_the_one_that_is_set(tmp_path, chosen):
-    script = write_script(tmp_path / "team.yaml", "// us=60")
+    script = write_script(tmp_path / "team.yaml", "#pragma us=60")
     settings = chosen(f"team.name=scripted:{script}", f"pool.endpoint=archive:{tmp_path}/shared")
     origin = run_of("softmax", "cpu", settings)
     assert origin.exchange.folder == tmp_path / "shared"
 
 
 def test_a_folder_that_is_none_leaves_no_run(tmp_path, chosen):
-    script = write_script(tmp_path / "team.yaml", "// us=60")
+    script = write_script(tmp_path / "team.yaml", "#pragma us=60")
     (tmp_path / "shared").write_text("a file, no folder")
     settings = chosen(f"team.name=scripted:{script}", f"pool.endpoint=archive:{tmp_path}/shared")
     with pytest.raises(ArchiveError, match=r"exchange folder .*shared: .*; name another"):

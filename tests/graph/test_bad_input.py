@@ -131,7 +131,7 @@ def test_status_shows_a_run_of_a_newer_format_as_unreadable(newer):
 @pytest.fixture
 def chaos(tmp_path):
     """A run of the command line with a pool of its own."""
-    script = write_script(tmp_path / "team.yaml", "// us=80", plan=PLAN)
+    script = write_script(tmp_path / "team.yaml", "#pragma us=80", plan=PLAN)
     return Disturbed(tmp_path / "run", script, rounds=1)
 
 

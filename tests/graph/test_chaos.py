@@ -49,9 +49,13 @@ def tell(folder: Path, seed: int | None, events: int = 0) -> Story:
     """Run to the end; with a seed, disturbed."""
     folder.mkdir()
     script = write_script(
-        folder / "team.yaml", *["// us=80"] * 2, "// check=fail", "// build=fail", "// us=50",
+        folder / "team.yaml",
+        *["#pragma us=80"] * 2,
+        "#pragma check=fail",
+        "#pragma build=fail",
+        "#pragma us=50",
         plan=PLAN,
-    )  # fmt: skip
+    )
     run = Disturbed(folder / "run", script, ROUNDS)
     if seed is None:
         run.undisturbed()

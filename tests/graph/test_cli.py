@@ -268,7 +268,7 @@ def bus():
 
 @pytest.mark.processes
 def test_run_prints_one_json_object_and_its_progress_to_stderr(bus, tmp_path):
-    script = write_script(tmp_path / "team.yaml", "// us=60", "// us=50")
+    script = write_script(tmp_path / "team.yaml", "#pragma us=60", "#pragma us=50")
     finished = kernelpilot(
         "run", "softmax", "--team", f"scripted:{script}", "--rounds", "1", "--lanes", "1",
         "--set", f"pool.endpoint={bus}", "--run-dir", str(tmp_path / "mine"), "--seed", "3",
@@ -285,7 +285,7 @@ def test_run_prints_one_json_object_and_its_progress_to_stderr(bus, tmp_path):
 
 @pytest.mark.processes
 def test_a_killed_run_is_resumed_by_name_with_the_team_it_began_with(bus, tmp_path):
-    script = write_script(tmp_path / "team.yaml", "// us=60", "// us=50", "// us=40")
+    script = write_script(tmp_path / "team.yaml", "#pragma us=60", "#pragma us=50", "#pragma us=40")
     command = [
         sys.executable, "-m", "graph.cli", "run", "softmax", "--team", f"scripted:{script}",
         "--rounds", "2", "--lanes", "1", "--set", f"pool.endpoint={bus}",

@@ -37,7 +37,7 @@ async def test_a_run_that_meets_its_goal_ships_what_it_proved(run_loop):
     assert ran.result.best[0].overall.speedup == pytest.approx(100 / 60, rel=0.01)
     assert ran.stages() == [
         "admit", "plan", "research", "write", "write", "build", "check", "bench", "claim",
-        "profile", "review", "autotune", "finish",
+        "profile", "review", "inspect", "autotune", "finish",
     ]  # fmt: skip
     assert ran.files.result() == ran.result
 

@@ -113,13 +113,28 @@ def test_faster_feedback_leads_to_a_claim():
             routing.after_plan,
             (),
             {"exit_reason": "infeasible", "incumbent": "a0001"},
-            "autotune",
+            "inspect",
         ),
         (routing.after_research, (), {}, "write"),
         (routing.after_research, (), {"exit_reason": "budget_wall"}, "finish"),
         (routing.after_check, (make_lane(status="checked"),), {}, "bench"),
         (routing.after_check, (make_lane(status="rejected"),), {}, "review"),
         (routing.after_check, (), {}, "review"),
+        (
+            routing.after_check,
+            (make_lane(status="checked"),),
+            {"exit_reason": "stalled"},
+            "finalize",
+        ),
+        (
+            routing.after_check,
+            (make_lane(status="rejected"),),
+            {"exit_reason": "stalled"},
+            "finalize",
+        ),
+        (routing.after_inspect, (), {"route": "write"}, "write"),
+        (routing.after_inspect, (), {"route": "stop"}, "autotune"),
+        (routing.after_inspect, (), {"route": "plan"}, "autotune"),
         (routing.after_review, (), {"route": "write"}, "write"),
         (routing.after_review, (), {"route": "research"}, "research"),
         (routing.after_review, (), {"route": "plan"}, "plan"),
@@ -128,7 +143,7 @@ def test_faster_feedback_leads_to_a_claim():
             routing.after_review,
             (),
             {"route": "stop", "exit_reason": "goal_met", "incumbent": "a0001"},
-            "autotune",
+            "inspect",
         ),
     ],
 )
@@ -152,8 +167,22 @@ def test_after_build(lanes, expected):
 
 
 @pytest.mark.parametrize(
+    ("lane", "expected"),
+    [
+        (make_lane(status="built"), "check"),
+        (make_lane(status="rejected", repair=1), "write"),
+        (make_lane(status="rejected", repair=2), "finalize"),
+        (make_lane(status="exhausted"), "finalize"),
+    ],
+)
+def test_after_the_build_of_a_mend(lane, expected):
+    assert routing.after_build(make_state(lane, issued=2, exit_reason="plateau"), 2) == expected
+
+
+@pytest.mark.parametrize(
     "route",
     [
+        routing.after_inspect,
         routing.after_admit,
         routing.after_plan,
         routing.after_research,
@@ -169,9 +198,9 @@ def test_every_route_says_where_it_can_lead(route):
 
 
 @given(reason=st.sampled_from(["plateau", "budget_wall", "stalled"]), best=st.booleans())
-def test_whatever_ends_a_run_what_was_promoted_is_tuned_first(reason, best):
+def test_whatever_ends_a_run_what_was_promoted_is_read_and_tuned_first(reason, best):
     state = make_state(exit_reason=reason, incumbent="a0001" if best else "", route="research")
-    expected = "autotune" if best else "finish"
+    expected = "inspect" if best else "finish"
     assert routing.after_review(state) == expected
     assert routing.after_plan(state) == expected
     assert routing.after_research(state) == expected

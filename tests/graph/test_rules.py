@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.replies import Finding
-from gpu_runner.records import Verdict
+from gpu_runner.records import Decision, Verdict
 from graph import rules
 from graph.ledger import ExitReason
 from graph.rules import RoundFacts
@@ -43,6 +43,45 @@ def test_only_a_claim_that_says_faster_than_the_rival_is_promotable():
     assert rules.is_promotable(claims, "incumbent")
     assert not rules.is_promotable(claims, "torch eager")
     assert not rules.is_promotable((), "incumbent")
+
+
+def pair(low: float, **changes) -> tuple[Decision, ...]:
+    """Claims of a mended kernel: against the one it mends, and against the first baseline."""
+    same = make_comparison(1.0, low=low)
+    rival = make_decision(against="incumbent", overall=same, workloads={"wide": same})
+    return rival.model_copy(update=changes), make_decision(against="torch eager")
+
+
+def test_a_mended_kernel_need_not_be_faster():
+    assert rules.unfit_to_replace(pair(0.98), "torch eager") == ""
+
+
+SLOWER = make_comparison(0.9, verdict=Verdict.SLOWER)
+
+
+@pytest.mark.parametrize(
+    ("claims", "told"),
+    [
+        ((), "was not claimed"),
+        (pair(0.98)[:1], "was not claimed"),
+        (pair(0.98)[1:], "was not claimed"),
+        (pair(0.98, basis="feedback"), "was not claimed"),
+        (pair(0.949), "may be slower: 1.000x, at least 0.949x"),
+        (pair(0.98, workloads={"wide": SLOWER}), "slower on wide"),
+        (
+            (pair(0.98)[0], make_decision(1.0, against="torch eager")),
+            "does not say FASTER than torch eager",
+        ),
+    ],
+)
+def test_a_mended_kernel_must_be_shown_to_be_no_slower(claims, told):
+    assert told in rules.unfit_to_replace(claims, "torch eager")
+
+
+@given(low=st.floats(0.5, 1.0), margin=st.floats(0.0, 0.2))
+def test_no_mended_kernel_may_lose_more_than_the_margin(low, margin):
+    fault = rules.unfit_to_replace(pair(low, margin=margin), "torch eager")
+    assert bool(fault) is (low < 1 - margin)
 
 
 def test_feedback_is_never_promotable():

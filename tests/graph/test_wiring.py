@@ -43,7 +43,7 @@ def test_the_playbook_is_made_without_a_key():
 
 
 def test_a_script_is_read_from_its_file(tmp_path):
-    path = write_script(tmp_path / "team.yaml", "// us=60")
+    path = write_script(tmp_path / "team.yaml", "#pragma us=60")
     assert isinstance(make_team(f"scripted:{path}", MODELS), Scripted)
 
 

@@ -147,8 +147,8 @@ async def test_the_reviewer_sees_the_change_and_the_claims_on_it(workshop):
     lane = claimed(workshop, 60.0, {"incumbent": 80.0, "torch eager": 100.0}, lane=1)
     await reviewed(workshop, lane, claimed="a0002", incumbent="a0001")
     context = shown(workshop)
-    assert "-// us=80" in context.diff
-    assert "+// us=60" in context.diff
+    assert "-#pragma us=80" in context.diff
+    assert "+#pragma us=60" in context.diff
     assert {decision.against for decision in context.decisions} == {"incumbent", "torch eager"}
 
 
@@ -156,7 +156,7 @@ async def test_without_a_claim_the_fastest_candidate_is_reviewed(workshop):
     slow = workshop.lane(0, "us=140 slow", status="measured", speedup=0.7)
     fast = workshop.lane(1, "us=110 fast", status="measured", speedup=0.9)
     await reviewed(workshop, slow, fast)
-    assert "+// us=110 fast" in shown(workshop).diff
+    assert "+#pragma us=110 fast" in shown(workshop).diff
 
 
 async def test_a_round_without_a_candidate_has_no_change(workshop):

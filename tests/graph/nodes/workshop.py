@@ -89,7 +89,7 @@ class Workshop:
     def lane(self, number: int, text: str, **changes) -> Lane:
         """A lane whose draft is in the run directory."""
         lane = make_lane(number, **changes)
-        draft = make_draft(f"// {text}")
+        draft = make_draft(f"#pragma {text}")
         self.files.save_reply(lane.draft_key, draft)
         return lane.model_copy(update={"digest": self.files.save_candidate(draft.candidate)})
 
@@ -99,7 +99,7 @@ class Workshop:
 
     def promoted(self, number: int, text: str, speedup: float = 1.5, **changes) -> Attempt:
         """A promoted row whose candidate is in the run directory."""
-        digest = self.files.save_candidate(make_draft(f"// {text}").candidate)
+        digest = self.files.save_candidate(make_draft(f"#pragma {text}").candidate)
         values = {
             "version": f"v{number:03}",
             "candidate_digest": digest,
