@@ -164,10 +164,10 @@ def found(exact: Exact, query: ExactQuery, keys: Iterable[str]) -> set[tuple[str
     wanted = frozenset(keys)
     groups, _ = search(exact._opened(), request_of(query))
     return {
-        (group.pull.key, group.part.line_at(hit)[2] - group.pull.first_line + 1)
+        (group.pull.key, before - group.pull.first_line + 1)
         for group in groups
         if group.pull.key in wanted
-        for hit in group.offsets(len(group.hits))
+        for _, _, before in group.lines(len(group.hits))
     }
 
 
