@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     """A part, and the positions of its pulls that are no longer of the index."""
 
 # Of a part's blocks, how many are judged here before ripgrep is as fast; measured by `make
-# bench-knowledge`. Fixed text is found here without a test of each line; ripgrep takes twice as long
-# where case is ignored. A small part is always judged here: a process takes longer to start.
+# bench-knowledge`. Fixed text is found here without a test of each line; ripgrep takes twice as
+# long where case is ignored. A small part is always judged here: a process takes longer to start.
 _SHARE = 0.06
 _SHARE_OF_LITERALS = 0.10
 _FOLDED = 1.6
@@ -101,7 +101,7 @@ class Request:
             return False
         if self.until and pull.merged_at > self.until:
             return False
-        return not self.tags or bool(self.tags & pull.tags)
+        return self.tags <= pull.tags
 
     @property
     def chooses_pulls(self) -> bool:

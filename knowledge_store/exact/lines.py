@@ -23,9 +23,7 @@ class Line:
 
     __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
 
-    def __init__(
-        self, group: Group, place: tuple[int, int, int], counter: NewLines | None
-    ) -> None:
+    def __init__(self, group: Group, place: tuple[int, int, int], counter: NewLines | None) -> None:
         part, pull = group.part, group.pull
         begin, end, before = place
         file = counter.file_at(part, pull.id, before) if counter else None

@@ -43,7 +43,9 @@ def test_vectors_rank_where_the_store_has_some_and_their_model_is_at_hand(store,
         return library.evidence("page copy of a warp", tmp_path / "routes").searched[0]
 
     assert told(model).endswith(", ranked by words and vectors")
-    assert told("none").endswith(", ranked by words alone: vectors: none, as asked; words alone rank")
+    assert told("none").endswith(
+        ", ranked by words alone: vectors: none, as asked; words alone rank"
+    )
     assert "ranked by words alone: /nowhere" in told("local:/nowhere")
 
 

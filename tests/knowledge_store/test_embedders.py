@@ -13,7 +13,6 @@ from knowledge_store.onnx_bert import encoder, read_safetensors
 from knowledge_store.vectors import unit
 from tests.knowledge_store.models import CONFIG, tiny_weights, write_model, write_safetensors
 from tests.knowledge_store.servers import served
-from tests.knowledge_store.servers import served
 
 
 @pytest.fixture(scope="module")
