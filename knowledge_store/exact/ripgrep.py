@@ -110,8 +110,7 @@ def _printed(command: Sequence[str], descriptors: Sequence[int], timeout_s: floa
 
     # Into memory rather than through a pipe: on busy processors each of hundreds of reads waits for
     # its turn, and ripgrep for them.
-    printed = os.memfd_create(_RESULT)
-    try:
+    with os.fdopen(os.memfd_create(_RESULT), "r+b") as printed:
         done = subprocess.run(
             command,
             check=False,
@@ -122,17 +121,8 @@ def _printed(command: Sequence[str], descriptors: Sequence[int], timeout_s: floa
             stderr=subprocess.PIPE,
             timeout=timeout_s,
         )
-        return _whole(printed) if done.returncode in (0, 1) else None
-    finally:
-        os.close(printed)
-
-
-def _whole(descriptor: int) -> bytes:
-    """Return what was written to a file."""
-    size, parts = os.fstat(descriptor).st_size, []
-    while size > sum(map(len, parts)):
-        parts.append(os.pread(descriptor, size, sum(map(len, parts))))
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        printed.seek(0)
+        return printed.read() if done.returncode in (0, 1) else None
 
 
 def _sections(printed: bytes) -> dict[bytes, bytes]:
