@@ -8,13 +8,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_runner.message import Message
-from knowledge_store.errors import KnowledgeError
+from knowledge_store.errors import KnowledgeError, SourceError
 from knowledge_store.findings import Found, SearchFilter
 from knowledge_store.places import StorePlaces
 from knowledge_store.records import Passage
 from knowledge_store.routes import RouteLog, of_search
+
+if TYPE_CHECKING:
+    from knowledge_store.embedders import Embedder
 
 ROUTES = "routes.jsonl"
 _VARIABLE = "KERNELPILOT_KNOWLEDGE"
@@ -54,6 +58,8 @@ class Library:
 
     store: Path | None = None
     """Folder of the store."""
+    embedder: str = "auto"
+    """Of the store's vectors, as `embedders.choose` reads it; asked only where there are some."""
 
     def evidence(self, query: str, routes: Path) -> Evidence:
         """Search the store, and log what was asked.
@@ -66,24 +72,40 @@ class Library:
             told = "there is no knowledge store here; `make knowledge` builds one"
             return Evidence(searched=(told,))
         try:
-            return _searched(self.store, query, RouteLog(routes))
+            return _searched(self.store, self.embedder, query, RouteLog(routes))
         except KnowledgeError as error:
             return Evidence(searched=(f"the knowledge store cannot be used: {error}",))
 
 
-def _searched(store: Path, query: str, log: RouteLog) -> Evidence:
+def _searched(store: Path, wanted: str, query: str, log: RouteLog) -> Evidence:
     from knowledge_store.search import Searcher  # noqa: PLC0415 - brings the index of words
 
-    with Searcher(store) as searcher:
+    embedder, why_none = _embedder(store, wanted)
+    with Searcher(store, embedder) as searcher:
         answer = searcher.search(query, _MOST_FOUND)
     log.append(of_search(answer, SearchFilter()))
     told = (
         f"knowledge store, by {answer.route} for {query!r}: {len(answer.found)} of "
         f"{answer.total_pulls} pull requests that match, of {answer.searched_pulls}"
     )
+    if answer.route == "meaning":
+        told += f", ranked by words{f' alone: {why_none}' if why_none else ' and vectors'}"
     if answer.note:
         told += f" ({answer.note})"
     return Evidence(passages=tuple(map(_shortened, answer.found)), searched=(told,))
+
+
+def _embedder(store: Path, wanted: str) -> tuple["Embedder | None", str]:
+    """Return what a store's vectors were made by; or why words must do, which is no fault."""
+    if not StorePlaces(store).chroma.is_dir():
+        return None, "the store has no vectors"
+    from knowledge_store import embedders  # noqa: PLC0415 - brings numpy
+
+    try:
+        choice = embedders.choose(wanted)
+    except SourceError as error:
+        return None, str(error)
+    return choice.embedder, "" if choice.embedder else choice.said
 
 
 def _shortened(found: Found) -> Passage:

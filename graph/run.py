@@ -157,7 +157,9 @@ async def _drive(
         jobs=settings.jobs,
         loop=settings.loop,
         bench=settings.bench.on(target.hardware.device),
-        library=Library(store=store_of(settings.knowledge.store)),
+        library=Library(
+            store=store_of(settings.knowledge.store), embedder=settings.knowledge.embedder
+        ),
         steering=steering,
     )
     if manifest.request:

@@ -93,6 +93,8 @@ class KnowledgeSettings(Message):
 
     store: str = ""
     """Its folder; empty: `library.store_of` says where else one may be."""
+    embedder: str = "auto"
+    """What its vectors were made by: `--embedder` of `knowledge build`."""
 
 
 class MemorySettings(Message):

@@ -8,6 +8,7 @@ can put right is one line and exit code 2.
 # ruff: noqa: FBT002, PLR0913, PLR0917
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -126,6 +127,27 @@ def stats(store: Store = DEFAULT_STORE, as_json: Json = False) -> None:
         )
         shown = ", ".join(map(str, shown)) or "none" if isinstance(shown, tuple) else shown
         typer.echo(f"{name:>16}  {shown}")
+
+
+@app.command()
+@command
+def candidates(
+    store: Store = DEFAULT_STORE,
+    is_deferred: Annotated[
+        bool, typer.Option("--deferred", help="Only what was left out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the ledger of candidates: what was included or deferred, and why."""
+    from knowledge_store.truth import Truth  # noqa: PLC0415 - with the command
+
+    with Truth(store, read_only=True) as truth:
+        ledger = [one for one in truth.decisions() if one.decision == "defer" or not is_deferred]
+    if as_json:
+        typer.echo(json.dumps({"candidates": [asdict(one) for one in ledger]}))
+        return
+    for one in ledger:
+        typer.echo(f"{one.decision:>8}  {one.key}  {one.reason}")
 
 
 @app.command()

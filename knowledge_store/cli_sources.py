@@ -1,7 +1,7 @@
 """The commands about what lies beside the corpus: cloned repositories, and the live web."""
 
 # An option is a parameter and a flag is a boolean one: that is how typer reads a command.
-# ruff: noqa: FBT002
+# ruff: noqa: FBT002, PLR0913, PLR0917
 
 import json
 from collections.abc import Iterable
@@ -72,21 +72,31 @@ def search_sources(
     ] = None,
     store: Store = DEFAULT_STORE,
     regex: Annotated[bool, typer.Option("--regex", "-e", help="A regular expression.")] = False,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Search the source snapshots of these bundles instead.")
+    ] = None,
     limit: Limit = 200,
     log: Log = None,
     as_json: Json = False,
 ) -> None:
     """Search cloned repositories; one that is not cloned is refused, not passed over."""
-    from knowledge_store import source_search  # noqa: PLC0415 - with the command
+    from knowledge_store import snapshots as bundled  # noqa: PLC0415 - with the command
+    from knowledge_store import source_search  # noqa: PLC0415 - same
 
-    found = source_search.search(
-        _source_map(store), pattern, tuple(source or ()), (regex, limit), log
-    )
+    if snapshots is not None and source:
+        raise ValueError("--snapshots searches bundles and --source clones; name one of them")
+    if snapshots is not None:
+        found = bundled.search(snapshots, pattern, (regex, limit), log)
+    else:
+        found = source_search.search(
+            _source_map(store), pattern, tuple(source or ()), (regex, limit), log
+        )
     if as_json:
         typer.echo(json.dumps({"passages": [one.model_dump(mode="json") for one in found]}))
     else:
         for one in found:
-            typer.echo(f"{one.source}:{one.path}:{one.first_line}:{one.text}")
+            place = f"{one.repo}#{one.pr}" if one.pr else one.source
+            typer.echo(f"{place}:{one.path}:{one.first_line}:{one.text}")
     if not found:
         raise typer.Exit(FOUND_NOTHING)
 

@@ -40,8 +40,10 @@ def fetches(
     repo: str, *, since: str = "", paths: tuple[str, ...] = (), base_url: str = ""
 ) -> list[Ingest]:
     """Return the fetch of a repository, or one of each of the source list for `all`."""
-    named = [one.repo for one in shipped_catalogue().upstreams] if repo == "all" else [repo]
-    return [partial(_github, one, (since, paths, base_url)) for one in named]
+    given = (since, paths, base_url)
+    if repo != "all":
+        return [partial(_github, repo, given)]
+    return [partial(_one_of_all, one.repo, given) for one in shipped_catalogue().upstreams]
 
 
 def _bundles(path: Path, truth: Truth, tell: Tell) -> Report:
@@ -66,6 +68,18 @@ def _own(truth: Truth, tell: Tell) -> Report:
     from knowledge_store import own  # noqa: PLC0415 - same
 
     return own.ingest(truth, tell=tell)
+
+
+def _one_of_all(
+    repo: str, given: tuple[str, tuple[str, ...], str], truth: Truth, tell: Tell
+) -> Report:
+    """Fetch one repository of many: what is wrong with it must not keep the others out."""
+    try:
+        return _github(repo, given, truth, tell)
+    except SourceError as error:
+        report = Report(source=repo)
+        report.stop(str(error))
+        return report
 
 
 def _github(repo: str, given: tuple[str, tuple[str, ...], str], truth: Truth, tell: Tell) -> Report:

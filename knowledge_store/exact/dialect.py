@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from knowledge_store.exact import needs
 
 _LONGEST = 4096
-_WORD = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+WORD = frozenset(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+"""Bytes of words: a word has none beside it."""
 
 
 class Matcher:
@@ -73,7 +74,7 @@ class Matcher:
         at = text.find(literal)
         while at >= 0:
             before, after = text[at - 1 : at] if at else b"", text[at + len(literal) :][:1]
-            if not (before and before[0] in _WORD) and not (after and after[0] in _WORD):
+            if not (before and before[0] in WORD) and not (after and after[0] in WORD):
                 return True
             at = text.find(literal, at + 1)
         return False
@@ -114,8 +115,9 @@ def _for_ripgrep(text: bytes, *, ignore_case: bool, is_word: bool) -> str:
     if ignore_case:
         body = f"(?i:{body})"
     if is_word:
-        # Written out, for half a word boundary is unknown to older versions.
-        body = f"(?:^|[^0-9A-Za-z_]){body}(?:$|[^0-9A-Za-z_])"
+        start = r"\b" if text[0] in WORD else r"\b{start-half}"
+        end = r"\b" if text[-1] in WORD else r"\b{end-half}"
+        body = f"{start}{body}{end}"
     return body
 
 

@@ -23,9 +23,9 @@ class Line:
 
     __slots__ = ("diff_line", "key", "licence", "new_line", "number", "path", "repo", "text")
 
-    def __init__(self, group: Group, offset: int, counter: NewLines | None) -> None:
+    def __init__(self, group: Group, place: tuple[int, int, int], counter: NewLines | None) -> None:
         part, pull = group.part, group.pull
-        begin, end, before = part.line_at(offset)
+        begin, end, before = place
         file = counter.file_at(part, pull.id, before) if counter else None
         self.key = pull.key
         self.repo = pull.repo
@@ -152,8 +152,8 @@ def shown(
             if not count:
                 continue
             counter = NewLines() if has_files else None
-            for offset in group.offsets(count):
-                yield Line(group, offset, counter)
+            for place in group.lines(count):
+                yield Line(group, place, counter)
 
 
 def fair_shares(wanted: Iterable[int], limit: int) -> list[int]:

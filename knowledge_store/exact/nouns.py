@@ -33,7 +33,7 @@ class ExactQuery(BaseModel):
     """Last day of merging."""
     kinds: tuple[FileKind, ...] = ()
     tags: tuple[str, ...] = ()
-    """Pulls that carry any of these tags."""
+    """Pulls that carry all of these tags, in whichever of their chunks."""
     limit: Annotated[int, Field(ge=1)] = 200
     """Most hits returned; where there are more, repositories and then pulls share them evenly."""
     per_repo: Annotated[int, Field(ge=1)] | None = None

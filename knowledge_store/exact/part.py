@@ -211,10 +211,16 @@ class Part:
 
     def offset_of(self, line: int) -> int:
         """Return where the line begins that so many lines lie before."""
-        block = bisect_right(self.block_lines, line) - 1
-        start, end = self.block_starts[block], self.block_starts[block + 1]
-        before = line - self.block_lines[block]
-        return start + sum(map(len, self.text[start:end].split(b"\n", before)[:before])) + before
+        return self.line(line)[0]
+
+    def line(self, before: int) -> tuple[int, int, int]:
+        """Return the same as `line_at` of the line that so many lines lie before."""
+        at = bisect_right(self.block_lines, before) - 1
+        start, end = self.block_starts[at], self.block_starts[at + 1]
+        count = before - self.block_lines[at]
+        rows = self.text[start:end].split(b"\n", count + 1)
+        begin = start + sum(map(len, rows[:count])) + count
+        return begin, begin + len(rows[count]), before
 
     def line_at(self, offset: int) -> tuple[int, int, int]:
         """Return where the line at an offset begins and ends, and how many lines lie before it."""

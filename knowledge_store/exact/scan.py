@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from knowledge_store.exact.dialect import WORD
 from knowledge_store.exact.errors import SearchTimeout
 
 TYPE_CHECKING = False
@@ -103,9 +104,10 @@ def finder_of(matchers: Sequence[Matcher], *, is_all: bool, is_bounded: bool = T
 
 
 def _finder(matcher: Matcher, is_bounded: bool) -> Finder:  # noqa: FBT001 - passed on
-    if matcher.literal is None or matcher.is_word:
+    if matcher.literal is None:
         return _lines_with(matcher, _all_of([matcher], is_bounded))
-    return _lines_of_literal(matcher.literal, folds=matcher.folds)
+    find = _lines_of_word if matcher.is_word else _lines_of_literal
+    return find(matcher.literal, folds=matcher.folds)
 
 
 def _lines_of_literal(literal: bytes, *, folds: bool) -> Finder:
@@ -115,6 +117,27 @@ def _lines_of_literal(literal: bytes, *, folds: bool) -> Finder:
         found: list[int] = []
         at = text.find(literal)
         while at >= 0:
+            found.append(at)
+            at = text.find(b"\n", at)
+            if at < 0:
+                break
+            at = text.find(literal, at)
+        return found
+
+    return find
+
+
+def _lines_of_word(literal: bytes, *, folds: bool) -> Finder:
+    def find(text: bytes) -> list[int]:
+        if folds:
+            text = text.lower()
+        found: list[int] = []
+        at = text.find(literal)
+        while at >= 0:
+            after = text[at + len(literal) : at + len(literal) + 1]
+            if (at and text[at - 1] in WORD) or (after and after[0] in WORD):
+                at = text.find(literal, at + 1)
+                continue
             found.append(at)
             at = text.find(b"\n", at)
             if at < 0:

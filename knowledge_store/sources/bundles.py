@@ -219,6 +219,21 @@ def pull_of(origin: Mapping[str, object], upstream: Mapping[str, object], name: 
         raise Refused("neither record names a repository and a number") from error
 
 
+def records_of(bundle: Path) -> tuple[Mapping[str, object], Mapping[str, object]]:
+    """Return what the two records of a bundle's folder say; nothing where one cannot be read."""
+
+    def said(name: str) -> Mapping[str, object]:
+        try:
+            content = file_bytes(bundle / name, MOST_META_BYTES)
+            if content is None:
+                return {}
+            return yaml_mapping(content) if name == _ORIGIN else json_mapping(content)
+        except Refused:
+            return {}
+
+    return said(_ORIGIN), said(_UPSTREAM)
+
+
 def _folders(source: Path, report: Report) -> Iterator[str]:
     """Yield the folders that hold a bundle, in order; links are not followed."""
     for folder, folders, files in os.walk(source):

@@ -137,11 +137,13 @@ def side_by_side(exact: Exact, shards: Shards) -> list[Row]:
     return rows
 
 
-def unequal_random(exact: Exact, truth: Truth, count: int, seed: int) -> tuple[int, list[str]]:
-    """Compare with a plain scan of some pulls; return how many queries differ, and those."""
+def unequal_random(
+    exact: Exact, truth: Truth, count: int, seed: int, pulls: int = _SAMPLE_PULLS
+) -> tuple[int, list[str]]:
+    """Compare with a plain scan of some pulls, 0 for all; return how many differ, and which."""
     rng = random.Random(seed)
     keys = [key for key in truth.keys(0) if truth.diff(key)]
-    sample = {key: truth.diff(key) for key in rng.sample(keys, min(_SAMPLE_PULLS, len(keys)))}
+    sample = {key: truth.diff(key) for key in rng.sample(keys, min(pulls or len(keys), len(keys)))}
     lines = {key: diff.removesuffix(b"\n").split(b"\n") for key, diff in sample.items()}
     every = [line for own in lines.values() for line in own]
     different: list[str] = []
@@ -164,10 +166,10 @@ def found(exact: Exact, query: ExactQuery, keys: Iterable[str]) -> set[tuple[str
     wanted = frozenset(keys)
     groups, _ = search(exact._opened(), request_of(query))
     return {
-        (group.pull.key, group.part.line_at(hit)[2] - group.pull.first_line + 1)
+        (group.pull.key, before - group.pull.first_line + 1)
         for group in groups
         if group.pull.key in wanted
-        for hit in group.offsets(len(group.hits))
+        for _, _, before in group.lines(len(group.hits))
     }
 
 
@@ -183,7 +185,9 @@ def one_shot_ms(command: Sequence[str], store: Path) -> float:
     return statistics.median(times)
 
 
-def run(store: Path, count: int = 300, seed: int = 0) -> tuple[dict[str, float], list[Row]]:
+def run(
+    store: Path, count: int = 300, seed: int = 0, pulls: int = _SAMPLE_PULLS
+) -> tuple[dict[str, float], list[Row]]:
     """Measure a store; return figures by name and the rows of the queries."""
     figures: dict[str, float] = {}
     with Truth(store) as truth, Exact(store) as exact:
@@ -202,7 +206,7 @@ def run(store: Path, count: int = 300, seed: int = 0) -> tuple[dict[str, float],
         )
         figures["exact_of_ripgrep_worst"] = max(row.ratio for row in rows)
         figures["unequal_queries"] = sum(not row.is_equal for row in rows)
-        done, different = unequal_random(exact, truth, count, seed)
+        done, different = unequal_random(exact, truth, count, seed, pulls)
         figures["random_queries"] = done
         figures["unequal_random_queries"] = len(different)
         for query in different:
@@ -221,9 +225,12 @@ def main() -> int:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--random", type=int, default=300, help="random queries")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pulls", type=int, default=_SAMPLE_PULLS, help="that are scanned as well; 0 for all"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    figures, rows = run(arguments.store, arguments.random, arguments.seed)
+    figures, rows = run(arguments.store, arguments.random, arguments.seed, arguments.pulls)
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
         return 0

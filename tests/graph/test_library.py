@@ -1,5 +1,6 @@
 """Evidence from a real store, or the reason why there is none."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from knowledge_store import operations
 from knowledge_store.embedders import choose
 from knowledge_store.own import ingest
 from knowledge_store.routes import RouteLog
+from tests.knowledge_store.models import write_model
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,22 @@ def test_a_search_gives_passages_and_says_what_was_asked(store, tmp_path):
     (entry,) = RouteLog(tmp_path / "routes").entries()
     assert entry.query == "softmax rows in registers"
     assert len(entry.keys) == len(evidence.passages)
+
+
+def test_vectors_rank_where_the_store_has_some_and_their_model_is_at_hand(store, tmp_path):
+    model = f"local:{write_model(tmp_path / 'model')}"
+    copy = shutil.copytree(store, tmp_path / "store")
+    operations.build(copy, [], choose(model))
+
+    def told(embedder):
+        library = Library(store=copy, embedder=embedder)
+        return library.evidence("page copy of a warp", tmp_path / "routes").searched[0]
+
+    assert told(model).endswith(", ranked by words and vectors")
+    assert told("none").endswith(
+        ", ranked by words alone: vectors: none, as asked; words alone rank"
+    )
+    assert "ranked by words alone: /nowhere" in told("local:/nowhere")
 
 
 def test_passages_are_short_and_their_lines_add_up(store, tmp_path):

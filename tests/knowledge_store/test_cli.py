@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from knowledge_store import embedders
 from knowledge_store.cli import app
+from knowledge_store.truth import Truth
 from tests.knowledge_store.stores import PAGED, SWIZZLE
 
 
@@ -202,3 +203,14 @@ def test_help_loads_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert "LOADED []" in done.stdout
+
+
+def test_the_ledger_of_candidates_says_why(tmp_path, store):
+    assert told("candidates", store=store)["candidates"] == []
+    with Truth(tmp_path / "store") as truth, truth.batch() as batch:
+        batch.decide("owner/name#1", "include", "touches a kernel")
+        batch.decide("owner/name#2", "defer", "touches no path of kernels")
+    rows = told("candidates", store=tmp_path / "store")["candidates"]
+    assert [row["decision"] for row in rows] == ["include", "defer"]
+    shown = run("candidates", "--deferred", store=tmp_path / "store").stdout.splitlines()
+    assert shown == ["   defer  owner/name#2  touches no path of kernels"]

@@ -1,8 +1,7 @@
 import json
 import math
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from knowledge_store.errors import SourceError
 from knowledge_store.onnx_bert import encoder, read_safetensors
 from knowledge_store.vectors import unit
 from tests.knowledge_store.models import CONFIG, tiny_weights, write_model, write_safetensors
+from tests.knowledge_store.servers import served
 
 
 @pytest.fixture(scope="module")
@@ -208,16 +208,8 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    made = HTTPServer(("127.0.0.1", 0), Server)
-    thread = threading.Thread(target=made.serve_forever)
-    thread.start()
-    yield {
-        "OPENAI_API_KEY": "key",
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{made.server_port}/v1",
-    }
-    made.shutdown()
-    thread.join()
-    made.server_close()
+    with served(Server) as port:
+        yield {"OPENAI_API_KEY": "key", "OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1"}
 
 
 def test_a_server_of_openai_s_protocol_embeds_in_order(server):

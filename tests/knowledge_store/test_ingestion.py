@@ -5,6 +5,7 @@ from knowledge_store.errors import SourceError
 from knowledge_store.progress import silent
 from knowledge_store.sources.catalogue import shipped_catalogue
 from knowledge_store.truth import Truth
+from tests.knowledge_store.sources.github_server import Hub, served
 from tests.knowledge_store.stores import PAGED
 
 
@@ -39,6 +40,23 @@ def test_the_project_s_own_recipes_are_taken_in(tmp_path):
         report = source(truth, silent)
         assert report.changed == truth.counts().pulls > 0
         assert source(truth, silent).changed == 0
+
+
+def test_a_repository_that_cannot_be_fetched_keeps_no_other_out(tmp_path):
+    hub = Hub(repo="NVIDIA/cutlass")
+    hub.add(7, PAGED.encode())
+    with served(hub) as base_url, Truth(tmp_path / "store") as truth:
+        reports = [one(truth, silent) for one in ingestion.fetches("all", base_url=base_url)]
+        (alone,) = ingestion.fetches("owner/gone", base_url=base_url)
+        with pytest.raises(SourceError, match="404"):
+            alone(truth, silent)
+        kept = {key.rpartition("#")[0] for key in truth.keys()} | {  # noqa: SIM118 - not a mapping
+            one.key.rpartition("#")[0] for one in truth.decisions()
+        }
+    assert kept == {"NVIDIA/cutlass"}
+    stopped = [one for one in reports if one.stopped]
+    assert len(stopped) == len(reports) - 1
+    assert all("404" in one.stopped and one.problems for one in stopped)
 
 
 def test_every_upstream_is_fetched_for_all():

@@ -1,13 +1,13 @@
 import http.client
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from knowledge_store.addresses import Forbidden
 from knowledge_store.errors import SourceError
 from knowledge_store.web import PinnedConnection, Web, WebSettings, text_of_html
+from tests.knowledge_store.servers import served
 
 PUBLIC = "93.184.216.34"
 PAGE = """<html><head><title>T</title><style>p{}</style><script>alert(1)</script></head>
@@ -65,13 +65,8 @@ class Pages(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Pages) as number:
+        yield number
 
 
 class Maker:

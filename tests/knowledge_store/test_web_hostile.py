@@ -2,8 +2,7 @@
 
 import http.client
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import typer
@@ -15,6 +14,7 @@ from knowledge_store.cli_sources import _show_results
 from knowledge_store.errors import SourceError
 from knowledge_store.routes import RouteLog
 from knowledge_store.web import Web, WebSettings, resolved, text_of_html
+from tests.knowledge_store.servers import served
 
 PUBLIC = "93.184.216.34"
 SITE = "https://docs.nvidia.com"
@@ -87,13 +87,8 @@ class Pages(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def port():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Pages) as number:
+        yield number
 
 
 @pytest.fixture

@@ -137,6 +137,26 @@ def test_ripgrep_that_is_not_installed_is_no_error(opened, monkeypatch):
     assert ripgrep.search([opened(b"a\n")], [Matcher("a", "literal", ignore_case=False)], 1) is None
 
 
+def test_an_older_ripgrep_finds_words_that_do_not_begin_with_a_letter(
+    opened, monkeypatch, tmp_path
+):
+    known = ripgrep.program()
+    assert known is not None
+    older = tmp_path / "rg"
+    older.write_text(
+        f'#!/bin/sh\ncase "$*" in *start-half*|*end-half*) exit 2;; esac\nexec {known} "$@"\n'
+    )
+    older.chmod(0o755)
+    text = b"a -x-\n-x-\n--x-\nb-x-\n-x-b\n +x\n"
+    matchers = [Matcher("-x-", "word", ignore_case=False), Matcher("x", "word", ignore_case=True)]
+    for matcher in matchers:
+        wanted = [at for at, line in enumerate(lines_of(text)) if matcher.test(line)]
+        assert ripgrep.search([opened(text)], [matcher], 20) == [wanted]
+        with monkeypatch.context() as patch:
+            patch.setattr(ripgrep, "program", lambda: str(older))
+            assert ripgrep.search([opened(text)], [matcher], 20) == [wanted]
+
+
 def test_ripgrep_is_not_asked_what_it_cannot_do(opened):
     matcher = Matcher("(?=a)", "regex", ignore_case=False)
     assert ripgrep.search([opened(b"a\n")], [matcher], 1) is None

@@ -1,5 +1,6 @@
 """A search answers what a plain scan of every line would, and says how much there is."""
 
+import itertools
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -220,6 +221,9 @@ def test_filters_of_tags_take_what_the_truth_says(exact, tmp_path):
     for tag in set().union(*tags.values()):
         hits = exact.search(ask("m", tags=(tag,))).hits
         assert {hit.key for hit in hits} == {key for key, own in tags.items() if tag in own}
+    for pair in itertools.combinations(sorted(set().union(*tags.values())), 2):
+        hits = exact.search(ask("m", tags=pair)).hits
+        assert {hit.key for hit in hits} == {key for key, own in tags.items() if own >= {*pair}}
 
 
 def test_pulls_without_a_diff_are_named(tmp_path):
