@@ -29,8 +29,8 @@ from tests.gpu_runner.namespaces import Network, why_none
 from tests.gpu_runner.security.secured import KeyedPeer, Yard, until
 
 JOB_S = 0.05
-WARM_UP = 4
-"""Jobs for each worker before the clock is looked at."""
+WARM_UP = 10
+"""Jobs for each worker before the clock is looked at: its zygote is ready then."""
 START_S = 120.0
 
 
@@ -57,14 +57,32 @@ async def submit_as_client(endpoint, keys, workers, jobs):
         await asyncio.gather(*(client.run(make_check(name, f"sleep {JOB_S}")) for name in names))
 
     await run([f"warm-{number}" for number in range(WARM_UP * workers)])
+    print_line("warm")
     begun_s = time.perf_counter()
     await run([f"job-{number}" for number in range(jobs)])
-    sys.stdout.write(json.dumps(time.perf_counter() - begun_s))
+    print_line(time.perf_counter() - begun_s)
     await client.close()
 
 
+def print_line(value):
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def processor_s(pid):
+    """Seconds of a process, of all below it, and of what has ended below those."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        below = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:  # it has ended: its parent has what it took
+        return 0.0
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(processor_s(child) for children in below for child in children)
+
+
 def throughput(workers, jobs, *, is_real):
-    """Jobs a second."""
+    """Jobs a second, and milliseconds of processor time for each, of broker and workers."""
+    started = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kp-scaling-")))
         network = stack.enter_context(Network(2 + workers))
@@ -83,14 +101,20 @@ def throughput(workers, jobs, *, is_real):
                 command += ["--keys", str(keys)]
                 worker = Process(command, folder / f"{name}.log", before)
             stack.callback(worker.end)
+            started.append(worker)
         yard.enrolled("client")
         yard.enrolled("operator", Role.OPERATOR)
         command = [*network.inside(1), sys.executable, "-m", "tests.benchmarks.scaling"]
         command += ["--endpoint", endpoint, "--keys", str(yard.folder)]
         command += ["--client", str(workers), "--jobs", str(jobs)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return jobs / json.loads(done.stdout)
+        pids = [broker.process.pid, *(worker.process.pid for worker in started)]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as client:
+            client.stdout.readline()  # type: ignore[union-attr]  # a pipe
+            before_s = sum(map(processor_s, pids))
+            seconds = json.loads(client.stdout.readline())  # type: ignore[union-attr]  # a pipe
+            spent_s = sum(map(processor_s, pids)) - before_s
+    return jobs / seconds, 1e3 * spent_s / jobs
 
 
 def main():
@@ -122,11 +146,14 @@ def report(arguments, *, is_real):
         one.append(throughput(1, arguments.jobs, is_real=is_real))
         jobs = arguments.jobs * arguments.workers
         many.append(throughput(arguments.workers, jobs, is_real=is_real))
+    one_per_s, _ = zip(*one, strict=True)
+    many_per_s, many_ms = zip(*many, strict=True)
     found = {
         "workers": "a fresh process a job" if is_real else "which only wait",
-        "per_s_on_1": round(statistics.median(one), 1),
-        f"per_s_on_{arguments.workers}": round(statistics.median(many), 1),
-        "ratio": round(statistics.median(many) / statistics.median(one), 2),
+        "per_s_on_1": round(statistics.median(one_per_s), 1),
+        f"per_s_on_{arguments.workers}": round(statistics.median(many_per_s), 1),
+        "ratio": round(statistics.median(many_per_s) / statistics.median(one_per_s), 2),
+        "processor_ms_a_job": round(statistics.median(many_ms), 1),
         "load": round(os.getloadavg()[0], 1),
     }
     text = json.dumps(found) if arguments.json else ", ".join(f"{k} {v}" for k, v in found.items())
