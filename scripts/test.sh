@@ -26,11 +26,11 @@ part() {
 }
 
 workers=$(($(nproc) + 1))
-part parallel -n "$workers" -m "not processes and not timed and not gpu and not device"
+part parallel -n "$workers" -m "not processes and not timed and not gpu and not device and not long"
 mapfile -t files < <(marked processes)
-part processes -n 2 -m "processes and not timed and not gpu and not device" "${files[@]}"
+part processes -n 2 -m "processes and not timed and not gpu and not device and not long" "${files[@]}"
 mapfile -t files < <(marked timed)
-part timed -m "timed and not gpu and not device" "${files[@]}"
+part timed -m "timed and not gpu and not device and not long" "${files[@]}"
 for name in parallel processes timed; do
     echo "$name: $(tail -n 1 "$logs/$name")"
 done
