@@ -8,10 +8,10 @@ unexport PYTHONDONTWRITEBYTECODE
 option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu check exploits bench \
-	bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus flood-bus bench-link \
-	bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size bench-agents crash-models \
-	cheat
+	.PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu \
+	check exploits bench bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus \
+	flood-bus bench-link bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size \
+	bench-agents crash-models cheat test-long
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ lint: install ## Ruff, formatting, mypy strict, import contracts
 
 test: install ## All tests that need no GPU and no network, but for those of test-device
 	@bash scripts/test.sh $(ARGS)
+
+test-long: install ## Whole runs of models in number: endings, mends, limits, a kill; a minute
+	$(BIN)/python -m pytest -q -m long $(ARGS)
 
 test-device: install ## The GPU tier without a GPU: compile CUDA and Triton, judge on a processor
 	$(BIN)/python -m pytest -q -n auto -m "device and not gpu" $(ARGS)

@@ -4,6 +4,7 @@ Append-only and keyed: a node that runs again after a kill says the same things 
 keeps each once.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,17 +67,28 @@ class EventLog:
         for number, line in enumerate(whole_lines(self._path), start=1):
             if number <= after:
                 continue
-            try:
-                yield EVENT.validate_json(line)
-            except ValidationError as error:
-                raise RunDamaged(
-                    f"{self._path} line {number} is not an event of this version: "
-                    f"{error.errors()[0]['msg']}; move the run directory away or delete the line"
-                ) from error
+            yield self._event(number, line)
+
+    def _event(self, number: int, line: bytes) -> AnyEvent:
+        try:
+            return EVENT.validate_json(line)
+        except ValidationError as error:
+            raise RunDamaged(
+                f"{self._path} line {number} is not an event of this version: "
+                f"{error.errors()[0]['msg']}; move the run directory away or delete the line"
+            ) from error
 
     def find(self, key: str) -> AnyEvent | None:
-        """Return the event of a key."""
-        return next((event for event in self.read() if event.key == key), None)
+        """Return the event of a key; only lines that hold the key are read as events."""
+        if self._keys is not None and key not in self._keys:
+            return None
+        wanted = json.dumps(key, ensure_ascii=False).encode()
+        for number, line in enumerate(whole_lines(self._path), start=1):
+            if wanted in line:
+                event = self._event(number, line)
+                if event.key == key:
+                    return event
+        return None
 
     def _open(self) -> set[str]:
         if self._keys is None:

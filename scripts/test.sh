@@ -27,11 +27,12 @@ part() {
 
 workers=$(($(nproc) + 1))
 by_file=(--dist loadfile --no-loadscope-reorder)
-part parallel -n "$workers" "${by_file[@]}" -m "not processes and not timed and not gpu and not device"
+elsewhere="not gpu and not device and not long"
+part parallel -n "$workers" "${by_file[@]}" -m "not processes and not timed and $elsewhere"
 mapfile -t files < <(marked processes)
-part processes -n 2 "${by_file[@]}" -m "processes and not timed and not gpu and not device" "${files[@]}"
+part processes -n 2 "${by_file[@]}" -m "processes and not timed and $elsewhere" "${files[@]}"
 mapfile -t files < <(marked timed)
-part timed -m "timed and not gpu and not device" "${files[@]}"
+part timed -m "timed and $elsewhere" "${files[@]}"
 for name in parallel processes timed; do
     echo "$name: $(tail -n 1 "$logs/$name")"
 done

@@ -1,10 +1,10 @@
 """What models cost a run: tokens a round by role, what a cache could serve, time outside of them.
 
-The real clients, team, prompts and loop, against the loopback server. Replies take `--reply-s` and
-jobs `--job-s`: less than models and kernels take, so that the overhead is not flattered. Time is the
-model's from a request's arrival to its answer's beginning, and a job's while the pool has it. What
-is left is ours: prompts, clients, reading, ledger, checkpoints, and the server's own work. The first
-round, which imports the clients, is not counted::
+The real clients, team, prompts and loop, against the loopback server. Replies take `--reply-s`
+and jobs `--job-s`: ten seconds are 800 tokens, a short kernel, at 80 a second. Time is the model's
+from a request's arrival to its answer's beginning, and a job's while the pool has it. What is left
+is ours: prompts, clients, reading, ledger, checkpoints, and the server's own work. The first round,
+which imports the clients, is not counted::
 
     python -m tests.benchmarks.agents --rounds 8
 """
@@ -208,8 +208,8 @@ def faults(found: Figures) -> list[str]:
 def main() -> int:
     """Run, print the figures, and say which goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--reply-s", type=float, default=4.0, help="what a reply takes")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--reply-s", type=float, default=10.0, help="what a reply takes")
     parser.add_argument("--job-s", type=float, default=0.5, help="what a job takes")
     options = parser.parse_args()
     with model_server() as server:

@@ -104,6 +104,18 @@ def test_listeners_hear_what_was_written_and_nothing_else(log):
     assert [(event.key, event.seq) for event in heard] == [("stage:1", 1)]
 
 
+def test_an_event_is_found_whatever_else_speaks_of_its_key(log):
+    odd = 'decision:"quoted" ümlaut'
+    for key, reason in (("a", f'speaks of "{odd}"'), (odd, "is it"), ("b", odd)):
+        log.append(DecisionTaken(key=key, subject="s", choice="c", reason=reason))
+    other = EventLog(log._path)
+    for one in (log, other):
+        found = one.find(odd)
+        assert isinstance(found, DecisionTaken)
+        assert found.reason == "is it"
+        assert one.find("c") is None
+
+
 def test_an_event_is_found_by_its_key(log):
     plan = TimingPlan(sittings=5, most_sittings=8, most_s=1 / 3)
     event = JobSubmitted(key="j", job_id="run-1", job="bench", timeout_s=0.1 + 0.2, plan=plan)

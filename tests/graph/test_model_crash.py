@@ -11,6 +11,7 @@ from tests.graph.model_crash import MOMENTS, Story, die_as, faults, tell
 pytestmark = pytest.mark.processes
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_goes_on_with_nothing_lost_and_nothing_paid_twice(tmp_path):
     assert tell(tmp_path, ("finalize ends",)) == []
 

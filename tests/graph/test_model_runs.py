@@ -10,6 +10,7 @@ from agents.errors import ModelUnavailable
 from graph.events import Replied
 from graph.ledger import ExitReason
 from graph.settings import load_settings
+from graph.wiring import model_team
 from tests.agents.model_server import ModelServer, Say, model_server
 from tests.graph.builders import make_target
 from tests.graph.model_run import KEY, Roles, make_models, role_of
@@ -107,6 +108,32 @@ async def test_a_server_that_answers_slowly_and_one_at_a_time_serves_two_lanes(s
     assert ran.result.exit_reason is ExitReason.GOAL_MET
     assert server.most_at_once == 1
     assert ran.outcomes() == {"a0001": "promoted", "a0002": "measured"}
+
+
+async def test_any_slow_server_can_be_named_on_the_command_line(server, run_loop):
+    """One model behind one address: it writes, rules review, and one lane waits for the other."""
+    server.is_one_at_a_time = True
+    roles = Roles()
+    server.reply = lambda request: Say(text=roles(request).text, silence_s=0.3)
+    settings = load_settings(
+        (),
+        [
+            "models.default.provider=openai",
+            f"models.default.base_url={server.url}/v1",
+            "models.default.model=local",
+            "models.default.at_once=1",
+            "models.default.timeout_s=0.6",
+            "models.default.retries=0",
+        ],
+    )
+    ran = await run_loop(model_team(settings.models, environment={}), chosen=settings)
+    assert ran.result.exit_reason is ExitReason.GOAL_MET
+    assert server.most_at_once == 1
+    assert {request["model"] for request in server.requests} == {"local"}
+    assert {role_of(request) for request in server.requests} == {"planner", "researcher", "writer",
+                                                                 "profiler"}  # fmt: skip
+    waited = [event.seconds for event in replied(ran) if event.role == "draft"]
+    assert max(waited) > 0.55, "the second lane queues, and is not called silent"
 
 
 async def test_a_quota_costs_time_and_no_round(server, run_loop):

@@ -54,6 +54,7 @@ async def test_a_plan_is_complete_when_every_criterion_is_met_and_not_before(run
     assert ran.result.usd == pytest.approx(asked.total() * TOKENS.usd)
 
 
+@pytest.mark.long
 async def test_a_plateau_pivots_once_and_ends(run_loop):
     asked = Asked()
     limits = Budget(rounds=50, plateau_attempts=4, stalled_reviews=50)
@@ -68,6 +69,7 @@ async def test_a_plateau_pivots_once_and_ends(run_loop):
     assert asked["inspector"] == 1
 
 
+@pytest.mark.long
 async def test_a_reviewer_that_never_parses_neither_hangs_nor_promotes(run_loop):
     asked = Asked()
     table: Table = {
@@ -94,6 +96,7 @@ async def test_a_reviewer_that_never_parses_neither_hangs_nor_promotes(run_loop)
     assert "planner" not in asked
 
 
+@pytest.mark.long
 async def test_one_that_never_inspects_costs_its_repairs_and_no_run(run_loop):
     asked = Asked()
     table: Table = {
@@ -107,6 +110,7 @@ async def test_one_that_never_inspects_costs_its_repairs_and_no_run(run_loop):
     assert ran.decisions("inspection") == ["rules"]
 
 
+@pytest.mark.long
 async def test_no_exploit_of_the_corpus_wins_whoever_praises_it(tmp_path):
     target = make_target()
     cheats = exploits(target, tmp_path)
@@ -121,6 +125,7 @@ async def test_no_exploit_of_the_corpus_wins_whoever_praises_it(tmp_path):
         assert row.candidate_digest == cheats[name].digest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("limits", "reason", "questions"),
     [
