@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from knowledge_store import lines
 from knowledge_store.exact import Exact, ExactAnswer, ExactQuery
 from knowledge_store.findings import SearchFilter
+from knowledge_store.router import require_text
 from knowledge_store.routes import RouteEntry, RouteLog
 from knowledge_store.truth import Truth
 
@@ -35,7 +36,11 @@ def grep(store: Path, request: GrepRequest, log: Path | None = None) -> ExactAns
     Raises:
         StoreError: there is no index, or it is damaged; or no repository of a name.
         KnowledgeError: a pattern cannot be searched, or the time allowed ended.
+        ValueError: a pattern is no text.
     """
+    for pattern in request.patterns:
+        if pattern.strip():  # a line may be searched for blanks
+            require_text(pattern)
     only = request.only
     if only.repos:
         # No line of a repository that is not here is no finding: its name may be misspelt.

@@ -43,6 +43,22 @@ def route(query: str) -> Routed:
     return Routed("meaning", text, "a question: words and vectors")
 
 
+def require_text(query: str) -> None:
+    """Refuse what nothing can be asked with: a query of blanks, or one of bytes that are no text.
+
+    Raises:
+        ValueError: it says what to do instead.
+    """
+    if not query.strip():
+        raise ValueError("the query is empty; name words, an identifier or a pattern")
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the query {query!r} is no UTF-8; `kernelpilot-grep` finds bytes of any kind"
+        ) from error
+
+
 def is_identifier(text: str) -> bool:
     """Tell whether a text is a name from code rather than a word of English."""
     if not _IDENTIFIER.fullmatch(text):

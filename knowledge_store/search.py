@@ -19,7 +19,7 @@ from knowledge_store.lexical import Lexical
 from knowledge_store.places import StorePlaces
 from knowledge_store.pulls import Chunk, PullRequest
 from knowledge_store.ranking import DEPTH, Evidence, Rankers
-from knowledge_store.router import Route, route
+from knowledge_store.router import Route, require_text, route
 from knowledge_store.truth import Truth
 from knowledge_store.vectors import StoreInUse, VectorStore
 
@@ -86,10 +86,9 @@ class Searcher:
             as_route: search this way, however the query is written.
 
         Raises:
-            ValueError: the query is empty.
+            ValueError: the query is empty, or no text.
         """
-        if not query.strip():
-            raise ValueError("the query is empty; name words, an identifier or a pattern")
+        require_text(query)
         started = time.perf_counter()
         only = only or SearchFilter()
         routed = route(query)
@@ -120,7 +119,11 @@ class Searcher:
 
         Returns:
             0 and None where no ranker has it.
+
+        Raises:
+            ValueError: the query is empty, or no text.
         """
+        require_text(query)
         fused, evidence = self._rankers.fused(query, depth=_FILTERED_DEPTH)
         for place, one in enumerate(fused, start=1):
             if one.key == key:

@@ -13,6 +13,7 @@ from knowledge_store.exact import ExactQuery, search_tree
 from knowledge_store.licences import settled_licence
 from knowledge_store.pulls import UNKNOWN_LICENCE
 from knowledge_store.records import Passage
+from knowledge_store.router import require_text
 from knowledge_store.sources.bundles import pull_of, records_of
 from knowledge_store.sources.catalogue import shipped_catalogue
 from knowledge_store.sources.reading import Refused, commit_of, mapping_at, text_at
@@ -33,10 +34,12 @@ def search(
         log: of the run.
 
     Raises:
+        ValueError: the pattern is empty, or no text.
         SourceError: the folder is not there, or holds no snapshot.
         PatternError: the pattern is not of the dialect.
         SearchTimeout: not every line was judged in time.
     """
+    require_text(pattern)
     is_regex, limit = given
     if not bundles.is_dir():
         raise SourceError(f"{bundles} is not a folder of bundles; unpack an archive first")

@@ -5,6 +5,7 @@ from pathlib import Path
 from knowledge_store import routes
 from knowledge_store.exact import ExactQuery, search_tree
 from knowledge_store.records import Passage
+from knowledge_store.router import require_text
 from knowledge_store.source_map import SourceMap
 
 
@@ -25,8 +26,10 @@ def search(
         log: of the run.
 
     Raises:
+        ValueError: the pattern is empty, or no text.
         NotCloned: a repository that was named, or every one of the registry, does not lie here.
     """
+    require_text(pattern)
     is_regex, limit = given
     wanted = names or tuple(sources.pins()) or sources.names()
     query = ExactQuery(patterns=(pattern,), mode="regex" if is_regex else "literal", limit=limit)

@@ -26,7 +26,7 @@ async def research(state: RunState, runtime: Runtime[Services]) -> Update:
         )
         found = await asyncio.to_thread(
             services.library.evidence,
-            query or _first_question(services),
+            query.strip() or _first_question(services),
             services.files.root / ROUTES,
         )
         told = f"{len(found.passages)} passages" if found.passages else "none"

@@ -168,3 +168,15 @@ def test_words_for_the_web_need_a_provider():
     done = CliRunner().invoke(app, ["web", "tma copy", "--web"])
     assert done.exit_code == 2
     assert "search_url" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["grep", "search", "why", "source search"])
+@pytest.mark.parametrize("text", ["\udcff ab", "\ud83d"])
+def test_a_query_that_is_no_text_is_one_line_that_names_what_finds_bytes(
+    store, slug, command, text
+):
+    named = [slug] if command == "why" else []
+    done = run(command, text, *named, "--json", store=store)
+    assert done.exit_code == 2
+    assert "kernelpilot-grep" in json.loads(done.stdout)["error"]
+    assert len(done.stderr.splitlines()) == 1
