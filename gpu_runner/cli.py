@@ -200,6 +200,7 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - see above
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - see above
     from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - see above
+    from gpu_runner.host.nursery import nursery  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import (  # noqa: PLC0415 - see above
         adopt_orphans,
         die_with_parent,
@@ -224,7 +225,8 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     machine = fit_machine()
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
-        zygote(plan.workspace) as spared,
+        zygote(plan.workspace) as device_zygote,
+        nursery(plan.workspace) as subject_zygote,
         Supervisors().prepared(plan.executor) as supervisors,
     ):
         served = Worker(
@@ -233,7 +235,7 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
             machine,
             plan,
             lock=lock,
-            spared=spared,
+            spared=device_zygote | subject_zygote,
             supervisors=supervisors,
             keys=proofs,
         )

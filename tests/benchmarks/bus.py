@@ -24,6 +24,7 @@ from gpu_runner.local import LocalPlan, LocalPool
 from gpu_runner.message import digest_of
 from gpu_runner.spool import write_outcome
 from gpu_runner.store import FILE_NAME, Store
+from tests.benchmarks import starts
 from tests.gpu_runner.broker_process import ROOT, BrokerProcess
 from tests.gpu_runner.bus_threads import Peer
 from tests.gpu_runner.executors import EXECUTOR, make_built, make_job
@@ -178,14 +179,18 @@ async def measure(arguments):
         await no_op("database, FULL, spool", arguments.jobs, is_spooled=True),
         await child(min(50, arguments.jobs)),
     ]
+    started = await asyncio.to_thread(starts.measure, arguments.forks, arguments.fresh)
     restarted = await asyncio.to_thread(restart, arguments.live, arguments.finished)
     if arguments.json:
-        sys.stdout.write(json.dumps({"no_op": rows, "restart": restarted}) + "\n")
+        sys.stdout.write(
+            json.dumps({"no_op": rows, "starts": started, "restart": restarted}) + "\n"
+        )
         return
     sys.stdout.write(f"{'a job that does nothing':<34}{'p50 ms':>9}{'p99 ms':>9}{'jobs/s':>9}\n")
     for line in rows:
         rate = "" if line["per_s"] is None else line["per_s"]
         sys.stdout.write(f"{line['what']:<34}{line['p50_ms']:>9}{line['p99_ms']:>9}{rate:>9}\n")
+    sys.stdout.write(starts.table(started))
     sys.stdout.write(
         f"{restarted['what']}: serves after {restarted['seconds']} s, at most "
         f"{restarted['most_memory_mib']} MiB, database {restarted['database_mib']} MiB\n"
@@ -197,6 +202,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=500, help="of each kind, one at a time")
     parser.add_argument("--live", type=int, default=10_000)
     parser.add_argument("--finished", type=int, default=100_000)
+    parser.add_argument("--forks", type=int, default=100, help="sandboxed starts of that kind")
+    parser.add_argument("--fresh", type=int, default=5, help="of new interpreters")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--spool", help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
 """Sockets in folders: found by the folder, however long its path, and by nobody else."""
 
-import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_the_other_kind_of_socket_is_not_found(place):
 
 
 def test_no_descriptor_is_left_of_a_folder_that_is_missing(tmp_path):
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(FileNotFoundError):
         listening(tmp_path / "missing" / "here.sock")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
