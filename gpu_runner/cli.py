@@ -181,6 +181,9 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         float,
         typer.Option(help="Seconds past a job's own timeout before it is killed.", min=0),
     ] = 10.0,
+    slots: Annotated[
+        int, typer.Option(help="Builds at the same time. All else runs alone.", min=1, max=64)
+    ] = 1,
     keys: OwnKeys = None,
     tag: Annotated[
         list[str] | None,
@@ -193,9 +196,9 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     executor: Executor = _EXECUTOR,
     parent: Parent = None,
 ) -> None:
-    """Run jobs one at a time, each in fresh processes, until SIGTERM.
+    """Run jobs, each in fresh processes, until SIGTERM: builds share --slots, all else runs alone.
 
-    SIGUSR1 drains: the job in hand is finished, no other is taken, then the worker ends.
+    SIGUSR1 drains: jobs in hand are finished, no other is taken, then the worker ends.
     """
     from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - see above
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - see above
@@ -218,6 +221,7 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         workspace=_made(workspace),
         executor=executor,
         grace_s=grace_s,
+        slots=slots,
         tags=machine_tags(tag or ()),
     )
     proofs = cli_keys.worker_keys(keys, plan.workspace, endpoint)
