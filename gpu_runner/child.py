@@ -109,7 +109,13 @@ def _supervise(arguments: argparse.Namespace) -> int:
     try:
         _log(workspace, job.job_id, token, "started")
         outcome = execute_safely(job, arguments.executor, workspace)
-        write_outcome(arguments.outcome_file, outcome, spec_digest=digest_of(job), token=token)
+        write_outcome(
+            arguments.outcome_file,
+            outcome,
+            spec_digest=digest_of(job),
+            token=token,
+            is_flushed=not arguments.unflushed,
+        )
         # After the file: an id is logged as finished only when it cannot run again.
         _log(workspace, job.job_id, token, "finished" if is_final(outcome) else "unserved")
     except OSError as error:
@@ -147,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workspace", type=Path, required=True, metavar="DIR")
     parser.add_argument("--executor", default=DEFAULT_EXECUTOR, help=argparse.SUPPRESS)
     parser.add_argument("--token", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--unflushed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--parent", type=int, default=None, help=argparse.SUPPRESS)
     return parser
 

@@ -181,6 +181,9 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         float,
         typer.Option(help="Seconds past a job's own timeout before it is killed.", min=0),
     ] = 10.0,
+    slots: Annotated[
+        int, typer.Option(help="Builds at the same time. All else runs alone.", min=1, max=64)
+    ] = 1,
     keys: OwnKeys = None,
     tag: Annotated[
         list[str] | None,
@@ -193,13 +196,14 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     executor: Executor = _EXECUTOR,
     parent: Parent = None,
 ) -> None:
-    """Run jobs one at a time, each in fresh processes, until SIGTERM.
+    """Run jobs, each in fresh processes, until SIGTERM: builds share --slots, all else runs alone.
 
-    SIGUSR1 drains: the job in hand is finished, no other is taken, then the worker ends.
+    SIGUSR1 drains: jobs in hand are finished, no other is taken, then the worker ends.
     """
     from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - see above
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - see above
     from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - see above
+    from gpu_runner.host.nursery import nursery  # noqa: PLC0415 - see above
     from gpu_runner.process_tree import (  # noqa: PLC0415 - see above
         adopt_orphans,
         die_with_parent,
@@ -217,6 +221,7 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
         workspace=_made(workspace),
         executor=executor,
         grace_s=grace_s,
+        slots=slots,
         tags=machine_tags(tag or ()),
     )
     proofs = cli_keys.worker_keys(keys, plan.workspace, endpoint)
@@ -224,7 +229,8 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
     machine = fit_machine()
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT, signal.SIGUSR1) as signals,
-        zygote(plan.workspace) as spared,
+        zygote(plan.workspace) as device_zygote,
+        nursery(plan.workspace) as subject_zygote,
         Supervisors().prepared(plan.executor) as supervisors,
     ):
         served = Worker(
@@ -233,7 +239,7 @@ def worker(  # noqa: PLR0913, PLR0917 - an option of the command is a parameter
             machine,
             plan,
             lock=lock,
-            spared=spared,
+            spared=device_zygote | subject_zygote,
             supervisors=supervisors,
             keys=proofs,
         )

@@ -77,6 +77,7 @@ def execute(
     from gpu_runner.device.nursery import zygote  # noqa: PLC0415 - same
     from gpu_runner.execution import ExecutionPlan  # noqa: PLC0415 - same
     from gpu_runner.fitness import fit_machine  # noqa: PLC0415 - same
+    from gpu_runner.host.nursery import nursery  # noqa: PLC0415 - same
     from gpu_runner.process_tree import adopt_orphans, signals_as_bytes  # noqa: PLC0415 - same
     from gpu_runner.spool import Spool  # noqa: PLC0415 - same
     from gpu_runner.supervisors import Supervisors  # noqa: PLC0415 - same
@@ -97,10 +98,18 @@ def execute(
 
     with (
         signals_as_bytes(signal.SIGTERM, signal.SIGINT) as stop,
-        zygote(folder) as spared,
+        zygote(folder) as device_zygote,
+        nursery(folder) as subject_zygote,
         Supervisors().prepared(executor) as supervisors,
     ):
-        run = ArchiveRun(jobs, plan, lock=lock, tell=tell, spared=spared, supervisors=supervisors)
+        run = ArchiveRun(
+            jobs,
+            plan,
+            lock=lock,
+            tell=tell,
+            spared=device_zygote | subject_zygote,
+            supervisors=supervisors,
+        )
         done = run.run(stop, machine, results)
     typer.echo(json.dumps(_summary(done, folder)) if as_json else _words(done))
     raise typer.Exit(_exit_code(done))

@@ -34,6 +34,10 @@ class ExecutionPlan:
     """`module:function` that the child calls."""
     grace_s: float = 10.0
     """The job's own limits come first; the child is killed this long after `timeout_s`."""
+    is_flushed: bool = True
+    """Whether each child waits for the disk; a worker that keeps a log of its spool does that."""
+    slots: int = 1
+    """Builds that may run at the same time; anything else runs alone."""
     tags: tuple[str, ...] = ()
     """What this machine offers beside what its environment says, for jobs that need it."""
 
@@ -81,17 +85,26 @@ class Execution:
         self.pidfd = self._child.pidfd
         self.deadline_s = time.monotonic() + job.timeout_s + plan.grace_s
         self._is_overdue = False
+        self._terminated_s: float | None = None
 
     @property
     def pid(self) -> int:
         """Process id of the child."""
         return self._child.pid
 
+    def terminate(self) -> None:
+        """Ask the child to end; `end` does not ask again, and waits so much shorter."""
+        if self._terminated_s is None:
+            self._terminated_s = time.monotonic()
+            self._child.send_signal(signal.SIGTERM)
+
     def end(self, *, is_overdue: bool = False) -> None:
         """End the child: SIGTERM, a moment for its subjects, SIGKILL to its whole group."""
         self._is_overdue = is_overdue
-        self._child.send_signal(signal.SIGTERM)
-        if self._child.wait(TERMINATE_S) is None:
+        self.terminate()
+        assert self._terminated_s is not None
+        left_s = self._terminated_s + TERMINATE_S - time.monotonic()
+        if self._child.wait(max(0.0, left_s)) is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
             self._child.send_signal(signal.SIGKILL)  # a fork that does not lead its group yet
@@ -125,6 +138,7 @@ class Execution:
             *("--workspace", str(self._plan.workspace)),
             *("--executor", self._plan.executor),
             *("--token", str(self._launch_token)),
+            *(() if self._plan.is_flushed else ("--unflushed",)),
         ]
 
     def _explained(self, code: int | None) -> Unserved:
@@ -156,6 +170,14 @@ class Execution:
         with self._log_path.open("rb") as log:
             log.seek(max(0, self._log_path.stat().st_size - _TAIL_BYTES))
             return log.read().decode(errors="replace").strip() or "(empty)"
+
+
+def not_kept(job_id: str, error: OSError) -> Unserved:
+    """Return the outcome of a job whose own outcome could not be made durable."""
+    if is_disk_full(error):
+        return no_space(job_id, error)
+    message = f"the outcome of job {job_id!r} cannot be kept: {error}"
+    return Unserved(job_id=job_id, cause="internal_error", message=message, is_retryable=True)
 
 
 def not_launched(job: AnyJob, error: OSError) -> Unserved:

@@ -37,13 +37,24 @@ class Spooled(Message):
     """sha256 of the outcome's canonical JSON as it stands in the file."""
 
 
-def write_outcome(path: Path, outcome: AnyOutcome, *, spec_digest: str, token: int) -> None:
+def write_outcome(
+    path: Path, outcome: AnyOutcome, *, spec_digest: str, token: int, is_flushed: bool = True
+) -> None:
     """Write a spool file so that it is complete or not there, whenever the machine stops.
+
+    Args:
+        path: of the file.
+        outcome: what came of the job.
+        spec_digest: of the job.
+        token: of the lease.
+        is_flushed: wait for the disk. Else a machine that stops may lose the file or leave a
+            damaged one, which is found: a worker keeps such files in a log (`spool_log.py`).
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
     """
-    write_file(path, encode_outcome(outcome, spec_digest=spec_digest, token=token))
+    content = encode_outcome(outcome, spec_digest=spec_digest, token=token)
+    write_file(path, content, is_flushed=is_flushed)
 
 
 def encode_outcome(outcome: AnyOutcome, *, spec_digest: str, token: int) -> bytes:
@@ -74,8 +85,8 @@ def parse_outcome(content: bytes, job_id: str) -> Spooled:
     return spooled
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file by `content` in one step, on disk before this returns.
+def write_file(path: Path, content: bytes, *, is_flushed: bool = True) -> None:
+    """Replace a file by `content` in one step; with `is_flushed`, on disk before this returns.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -84,12 +95,15 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         with draft.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if is_flushed:
+                file.flush()
+                os.fsync(file.fileno())
         draft.replace(path)
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+    if not is_flushed:
+        return
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
@@ -101,8 +115,9 @@ class Spool:
     """The outcomes of one workspace."""
 
     def __init__(self, workspace: Path) -> None:
-        self._folder = workspace / "spool"
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder = workspace / "spool"
+        """Of the files; workers keep their locks and logs there too."""
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def lock(self, worker: str, *, patience_s: float) -> int:
         """Make this process the only worker of that name here; return the lock's descriptor.
@@ -110,15 +125,15 @@ class Spool:
         Raises:
             PoolError: another worker, or a child of it, has it for longer than `patience_s`.
         """
-        return lock_file(self._folder / f"{worker}.lock", patience_s=patience_s)
+        return lock_file(self.folder / f"{worker}.lock", patience_s=patience_s)
 
     def path(self, job_id: str) -> Path:
         """Return where a job's outcome is, or would be."""
-        return self._folder / f"{job_id}.json"
+        return self.folder / f"{job_id}.json"
 
     def job_ids(self) -> tuple[str, ...]:
         """Return the ids that have a file, newest last, at most MOST_LISTED."""
-        dated = sorted((path.stat().st_mtime_ns, path.stem) for path in self._folder.glob("*.json"))
+        dated = sorted((path.stat().st_mtime_ns, path.stem) for path in self.folder.glob("*.json"))
         return tuple(job_id for _, job_id in dated[-MOST_LISTED:])
 
     def find(self, job_id: str) -> Spooled | None:
@@ -131,19 +146,24 @@ class Spool:
 
     def read(self, job_id: str) -> Spooled | None:
         """Return the job's file; one that is truncated or corrupt is moved to `quarantine/`."""
-        path = self.path(job_id)
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
+        text = self.content(job_id)
+        if text is None:
             return None
         try:
             return parse_outcome(text, job_id)
         except (ValueError, RecursionError) as error:
-            self._quarantine(path, error)
+            self._quarantine(self.path(job_id), error)
+            return None
+
+    def content(self, job_id: str) -> bytes | None:
+        """Return the job's file as it is, None where there is none."""
+        try:
+            return self.path(job_id).read_bytes()
+        except FileNotFoundError:
             return None
 
     def _quarantine(self, path: Path, error: Exception) -> None:
-        place = self._folder / "quarantine"
+        place = self.folder / "quarantine"
         place.mkdir(exist_ok=True)
         target = place / f"{path.name}.{secrets.token_hex(4)}"
         path.replace(target)

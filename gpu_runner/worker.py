@@ -1,7 +1,7 @@
-"""The worker process: beats while its child works, and answers from the spool when it can.
+"""The worker process: beats while its children work, and answers from the spool when it can.
 
-One slot, one child at a time. The loop never blocks on the child, the disk is the only thing it
-waits for; candidate code is two processes away.
+The loop never blocks on a child, the disk is the only thing it waits for; candidate code is two
+processes away.
 """
 
 import logging
@@ -9,7 +9,7 @@ import os
 import secrets
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import zmq
 
@@ -17,13 +17,14 @@ from gpu_runner import wire
 from gpu_runner.endpoint import dealer
 from gpu_runner.errors import PoolError
 from gpu_runner.execution import Execution, ExecutionPlan, not_launched
+from gpu_runner.executions import Executions
 from gpu_runner.jobs import AnyOutcome, Unserved
 from gpu_runner.message import digest_of
 from gpu_runner.outcomes import cancelled
-from gpu_runner.process_tree import end_children
 from gpu_runner.records import Environment
 from gpu_runner.security.keys import Keys
 from gpu_runner.spool import Spool
+from gpu_runner.spool_log import SpoolLog
 from gpu_runner.supervisors import Supervisors
 from gpu_runner.wire import Held, Inbox, Malformed, TooLarge
 
@@ -61,7 +62,7 @@ class Worker:
         supervisors: Supervisors | None = None,
         keys: Keys | None = None,
     ) -> None:
-        """Connect.
+        """Connect, and write again what a machine that stopped has lost of the spool.
 
         Args:
             endpoint: the broker's.
@@ -75,19 +76,25 @@ class Worker:
 
         Raises:
             PoolError: the endpoint cannot be understood.
+            OSError: the spool cannot be written.
         """
         self._name = name
         self._incarnation = secrets.token_hex(8)
         self._environment = environment
         self._plan = plan
-        self._lock = lock
-        self._supervisors = supervisors or Supervisors()
-        self._spared = spared | self._supervisors.spared
+        supervisors = supervisors or Supervisors()
         self._spool = Spool(plan.workspace)
+        self._executions = Executions(
+            replace(plan, is_flushed=False),
+            self._spool,
+            SpoolLog(self._spool, name),
+            supervisors,
+            spared | supervisors.spared,
+            lock,
+        )
         self._inbox = Inbox(wire.TO_WORKER)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = dealer(self._context, endpoint, keys)
-        self._execution: Execution | None = None
         self._owed: dict[str, _Owed] = {}
         self._welcome: wire.Welcome | None = None
         self._is_draining = False
@@ -116,16 +123,15 @@ class Worker:
         poller.register(signals, zmq.POLLIN)
         try:
             while not self._is_over:
-                watched = self._execution
-                if watched is not None:
-                    poller.register(watched.pidfd, zmq.POLLIN)
+                watched = tuple(self._executions)
+                for execution in watched:
+                    poller.register(execution.pidfd, zmq.POLLIN)
                 ready = dict(poller.poll(self._wait_ms()))
-                if watched is not None:
-                    poller.unregister(watched.pidfd)
+                for execution in watched:
+                    poller.unregister(execution.pidfd)
                 if signals in ready:
                     self._receive_signals(signals)
-                if watched is not None and watched.pidfd in ready:
-                    self._finish_execution()
+                self._finish([e for e in watched if e.pidfd in ready])
                 if self._socket in ready:
                     self._receive_waiting()
                 self._tick(time.monotonic())
@@ -136,30 +142,29 @@ class Worker:
 
     def _wait_ms(self) -> int:
         due_s = min(self._next_s, time.monotonic() + _MOST_WAIT_S)
-        if self._execution is not None:
-            due_s = min(due_s, self._execution.deadline_s, self._fence_s())
+        if self._executions:
+            due_s = min(due_s, self._executions.deadline_s, self._fence_s())
         return max(0, int((due_s - time.monotonic()) * 1000) + 1)
 
     def _fence_s(self) -> float:
-        """When the child must be dead: before the broker may lease its job to somebody else.
+        """When children must be dead: before the broker may lease their jobs to somebody else.
 
         Counted from when the last answered beat was sent, which is before the broker heard it.
         """
         return self._confirmed_s + self._lease_s - min(_MOST_KILL_S, self._lease_s / 4)
 
     def _tick(self, now_s: float) -> None:
-        if self._execution is not None and now_s >= self._fence_s():
-            logger.warning("no broker for a lease, job killed job=%s", self._execution.job.job_id)
-            self._drop_execution()
-        if self._execution is not None and now_s >= self._execution.deadline_s:
-            self._execution.end(is_overdue=True)
-            self._finish_execution()
+        if self._executions and now_s >= self._fence_s():
+            jobs = [execution.job.job_id for execution in self._executions]
+            logger.warning("no broker for a lease, jobs killed jobs=%s", ",".join(jobs))
+            self._executions.drop(list(self._executions))
+        self._finish(self._executions.end_overdue(now_s))
         if now_s >= self._next_s:
             if self._welcome is None:
                 self._say_hello(now_s)
             else:
                 self._beat(self._welcome.beat_s, now_s)
-        if self._is_draining and self._execution is None and not self._owed:
+        if self._is_draining and not self._executions and not self._owed:
             self._is_over = True
 
     def _beat(self, beat_s: float, now_s: float) -> None:
@@ -175,10 +180,9 @@ class Worker:
         self._next_s = now_s + beat_s
 
     def _held(self) -> tuple[Held, ...]:
-        """Return the job in hand and those whose outcome is not acknowledged."""
+        """Return the jobs in hand and those whose outcome is not acknowledged."""
         held = [(job_id, o.done.token, o.spec_digest) for job_id, o in self._owed.items()]
-        if (execution := self._execution) is not None:
-            held.append((execution.job.job_id, execution.token, execution.spec_digest))
+        held += [(e.job.job_id, e.token, e.spec_digest) for e in self._executions]
         return tuple(Held(job_id=i, token=t, spec_digest=d) for i, t, d in held)
 
     def _say_hello(self, now_s: float) -> None:
@@ -188,6 +192,7 @@ class Worker:
             incarnation=self._incarnation,
             environment=self._environment,
             seq=self._seq,
+            slots=self._plan.slots,
             running=self._held(),
             spooled=self._spool.job_ids(),
             tags=self._plan.tags,
@@ -255,9 +260,9 @@ class Worker:
         self._next_s = time.monotonic() + welcome.beat_s
         for held in welcome.drop:
             self._owed.pop(held.job_id, None)
-            execution = self._execution
-            if execution and (execution.job.job_id, execution.token) == (held.job_id, held.token):
-                self._drop_execution()
+            execution = self._executions.find(held.job_id)
+            if execution is not None and execution.token == held.token:
+                self._executions.drop([execution])
         if self._is_draining:
             self._send(wire.Drain())
         for owed in self._owed.values():
@@ -265,11 +270,13 @@ class Worker:
 
     def _receive_lease(self, lease: wire.Lease) -> None:
         job, digest = lease.job, digest_of(lease.job)
+        running = self._executions.find(job.job_id)
         spooled = self._spool.find(job.job_id)
         if spooled is not None:
             outcome = spooled.outcome
             if spooled.spec_digest != digest:
                 outcome = _id_used_twice(job.job_id)
+            (outcome,) = self._executions.kept([outcome])
             self._owe(outcome, lease.token, digest)
         elif self._welcome is None:
             logger.info("lease from before the last hello ignored job=%s", job.job_id)
@@ -277,37 +284,36 @@ class Worker:
             self._welcome, self._next_s = None, time.monotonic()
         elif self.quarantine:  # it was leased before the broker heard of it
             self._owe(_out_of_service(job.job_id, self.quarantine), lease.token, digest)
-        elif self._execution is None:
-            self._launch(lease)
-        elif self._execution.spec_digest == digest:
-            self._execution.token = lease.token
+        elif running is not None and running.spec_digest == digest:
+            running.token = lease.token
             self._send(wire.Started(job_id=job.job_id, token=lease.token))
+        elif running is None and self._executions.has_room(job):
+            self._launch(lease)
         else:  # the broker's picture of this worker is wrong: draw it again
             self._welcome, self._next_s = None, time.monotonic()
 
     def _launch(self, lease: wire.Lease) -> None:
         job = lease.job
         try:
-            execution = Execution(
-                job, lease.token, self._plan, self._spool, (self._lock,), self._supervisors
-            )
+            execution = self._executions.begin(job, lease.token)
         except OSError as error:
             self._owe(not_launched(job, error), lease.token, digest_of(job))
             return
         logger.info("job started job=%s token=%d pid=%d", job.job_id, lease.token, execution.pid)
-        self._execution = execution
         self._send(wire.Started(job_id=job.job_id, token=lease.token))
 
     def _receive_abort(self, abort: wire.Abort) -> None:
         if abort.job_id in self._owed:
             return  # it has ended; the outcome is on its way
-        execution = self._execution
-        if execution is None or execution.job.job_id != abort.job_id:
+        execution = self._executions.find(abort.job_id)
+        if execution is None:
             self._send(wire.Done(token=abort.token, outcome=cancelled(abort.job_id)))
             return
-        self._drop_execution()
+        self._executions.drop([execution])
         spooled = self._spool.find(abort.job_id)  # it may have won the race
-        outcome = spooled.outcome if spooled else cancelled(abort.job_id)
+        outcome: AnyOutcome = cancelled(abort.job_id)
+        if spooled is not None:
+            (outcome,) = self._executions.kept([spooled.outcome])
         self._owe(outcome, abort.token, execution.spec_digest)
 
     def _receive_signals(self, signals: int) -> None:
@@ -320,34 +326,18 @@ class Worker:
 
     # -- executions ----------------------------------------------------------------------------
 
-    def _finish_execution(self) -> None:
-        execution = self._execution
-        assert execution is not None
-        outcome = execution.outcome()
-        self._forget_execution(execution)
-        logger.info("job ended job=%s kind=%s", execution.job.job_id, outcome.kind)
-        if isinstance(outcome, Unserved) and outcome.cause == "unhealthy_device":
-            self._leave_service(outcome.message)
-        self._owe(outcome, execution.token, execution.spec_digest)
+    def _finish(self, ended: list[Execution]) -> None:
+        for execution, outcome in self._executions.finish(ended):
+            logger.info("job ended job=%s kind=%s", execution.job.job_id, outcome.kind)
+            if isinstance(outcome, Unserved) and outcome.cause == "unhealthy_device":
+                self._leave_service(outcome.message)
+            self._owe(outcome, execution.token, execution.spec_digest)
 
     def _leave_service(self, reason: str) -> None:
         """Take no further job: the device must not be measured on. The worker ends by draining."""
         logger.error("out of service: %s", reason)
         self.quarantine, self._is_draining = reason, True
         self._send(wire.Drain())
-
-    def _drop_execution(self) -> None:
-        """Kill the child and everything below it; say nothing."""
-        if self._execution is not None:
-            self._execution.end()
-            self._forget_execution(self._execution)
-
-    def _forget_execution(self, execution: Execution) -> None:
-        survivors = end_children(spared=self._spared)
-        if survivors:
-            logger.error("processes cannot be killed pids=%s", survivors)
-        execution.close()
-        self._execution = None
 
     def _owe(self, outcome: AnyOutcome, token: int, spec_digest: str) -> None:
         owed = _Owed(wire.Done(token=token, outcome=outcome), spec_digest)
@@ -375,7 +365,7 @@ class Worker:
         return True
 
     def _leave(self) -> None:
-        self._drop_execution()
+        self._executions.close()
         self._send(wire.Bye())
         self._socket.close(linger=_FAREWELL_MS)
         self._context.term()

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from gpu_runner.errors import RunnerError
 from gpu_runner.host import bubblewrap, machine, native
 from gpu_runner.host.arena import Arena
 from gpu_runner.host.enclosure import Enclosure, memory_file
+from gpu_runner.host.graft import INTERPRETER
 from gpu_runner.host.grants import Grants, LayerName
 from gpu_runner.host.log import Log
 from gpu_runner.host.setup import Memory, native_setup, python_setup
@@ -48,6 +48,8 @@ class SubjectPlan:
     call_timeout_s: float
     cache: Path | None = None
     """Where the native host is kept; None: beside the artefact."""
+    zygote: Path | None = None
+    """Folder of a zygote that may fork it, for what is not timed; None: a new interpreter."""
     without: frozenset[LayerName] = field(default_factory=frozenset)
     """Layers not to use although they work here."""
 
@@ -89,7 +91,9 @@ def launch(plan: SubjectPlan, opening: ExitStack) -> Launched:
             descriptors=(theirs.fileno(), setup, *arenas),
             without=plan.without,
         )
-        enclosure = Enclosure(argv, grants, stdin=null, output=log.fd, cpus=_cpus(plan))
+        enclosure = Enclosure(
+            argv, grants, stdin=null, output=log.fd, cpus=_cpus(plan), zygote=plan.zygote
+        )
     opening.callback(enclosure.close)
     return Launched(enclosure=enclosure, channel=channel, log=log)
 
@@ -102,7 +106,7 @@ def _command(plan: SubjectPlan, channel: int, setup: int) -> tuple[list[str], Pa
             words = [str(program), str(channel), str(setup), str(plan.artefact.entry)]
         case Language.PYTHON:
             program = _PYTHON_HOST
-            words = [sys.executable, "-I", "-B", str(program), str(channel), str(setup)]
+            words = [*INTERPRETER, str(program), str(channel), str(setup)]
         case other:
             raise RunnerError(f"{other} candidates are not measured by a processor's subject")
     return words, program

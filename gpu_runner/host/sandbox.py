@@ -51,7 +51,13 @@ def wrap(argv: Sequence[str], grants: Grants) -> list[str]:
 
 
 def run(
-    argv: Sequence[str], grants: Grants, *, timeout_s: float, cwd: Path, stdin: bytes = b""
+    argv: Sequence[str],
+    grants: Grants,
+    *,
+    timeout_s: float,
+    cwd: Path,
+    stdin: bytes = b"",
+    zygote: Path | None = None,
 ) -> Finished:
     """Run a command to its end; whatever it has started is dead when this returns.
 
@@ -61,6 +67,7 @@ def run(
         timeout_s: wall clock until it is killed.
         cwd: where it starts.
         stdin: what it can read; any size.
+        zygote: folder of a zygote that may fork it, as `Enclosure` has it.
 
     Raises:
         RunnerError: it could not be started.
@@ -72,7 +79,12 @@ def run(
         opening.callback(os.close, out)
         try:
             enclosure = Enclosure(
-                argv, _with_readable(grants, cwd), stdin=source, output=into, cwd=cwd
+                argv,
+                _with_readable(grants, cwd),
+                stdin=source,
+                output=into,
+                cwd=cwd,
+                zygote=zygote,
             )
         finally:
             os.close(into)
@@ -146,7 +158,7 @@ class _Tail:
 
     def read_until_end_of(self, enclosure: Enclosure, deadline: float) -> bool:
         """Return whether the command ended in time."""
-        ended = os.pidfd_open(enclosure.process.pid)
+        ended = enclosure.end()
         try:
             while True:
                 wanted = [ended, self._fd] if self._is_open else [ended]

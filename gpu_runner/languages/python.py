@@ -12,6 +12,7 @@ import sys
 from pathlib import Path, PurePosixPath
 
 from gpu_runner.candidate import Candidate
+from gpu_runner.host.graft import INTERPRETER
 from gpu_runner.jobs import Reason
 from gpu_runner.languages import import_check
 from gpu_runner.languages.artefact import (
@@ -70,7 +71,9 @@ def build_python(
         cache,
         identity,
         candidate,
-        lambda scratch: _make(candidate, entry, scratch, deadline, is_trusted=is_trusted),
+        lambda scratch: _make(
+            candidate, entry, scratch, deadline, zygote=cache.parent, is_trusted=is_trusted
+        ),
     )
 
 
@@ -92,7 +95,13 @@ def _entry_path(candidate: Candidate) -> str | None:
 
 
 def _make(
-    candidate: Candidate, entry: str, scratch: Path, deadline: Deadline, *, is_trusted: bool
+    candidate: Candidate,
+    entry: str,
+    scratch: Path,
+    deadline: Deadline,
+    *,
+    zygote: Path,
+    is_trusted: bool,
 ) -> Made | BuildRefused:
     write_sources(candidate, scratch)
     target = scratch / ENTRY_FILES[candidate.language]
@@ -105,12 +114,13 @@ def _make(
         (scratch / INDUCTOR_FOLDER).mkdir()
     checker = Path(import_check.__file__)
     finished = run_tool(
-        [sys.executable, "-I", "-B", str(checker), str(target)],
+        [*INTERPRETER, str(checker), str(target)],
         cwd=scratch,
         writable=build,
         deadline=deadline,
         readable=(Path(sys.prefix), Path(sys.base_prefix), checker, scratch),
         environment=environment,
+        zygote=zygote,  # a workspace has the cache in it, and its worker's zygote
     )
     if finished.returncode is None:
         return deadline.refusal()

@@ -66,6 +66,7 @@ def run_tool(
     deadline: Deadline,
     readable: tuple[Path, ...] = (),
     environment: dict[str, str] | None = None,
+    zygote: Path | None = None,
 ) -> Finished:
     """Run one step of a build in the sandbox: no network, one writable folder, plain locale."""
     grants = Grants(
@@ -81,7 +82,7 @@ def run_tool(
         memory_bytes=_MEMORY_BYTES,
         may_spawn=True,
     )
-    return run(argv, grants, timeout_s=deadline.left_s, cwd=cwd)
+    return run(argv, grants, timeout_s=deadline.left_s, cwd=cwd, zygote=zygote)
 
 
 def run_step(argv: Sequence[str], scratch: Path, deadline: Deadline) -> str | BuildRefused:

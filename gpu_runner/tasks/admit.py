@@ -63,6 +63,7 @@ def _open(job: Admit, baseline: Contender, places: tuple[Place, ...], workspace:
         threads=job.threads,
         call_timeout_s=job.timeout_s,
         is_trusted=baseline.is_trusted,
+        zygote=workspace,
     )
 
 

@@ -71,11 +71,13 @@ def check(job: Check, *, workspace: Path) -> Checked:
     session = _Session(job.problem, places, verifier)
     unplugged = unplugged_ops(job.problem, artefact.language)
     try:
-        with _open(job, artefact, places, unplugged) as side:
+        with _open(job, artefact, places, unplugged, workspace) as side:
             session.run(side, _steps(job.problem, places))
     except SubjectFailed as error:
         if unplugged and error.reason in _MAYBE_LIBRARY:
-            _refuse_library_call(job, artefact, verifier, is_plain=session.is_at_plain_case)
+            _refuse_library_call(
+                job, artefact, verifier, workspace, is_plain=session.is_at_plain_case
+            )
         raise
     return Checked(
         job_id=job.job_id,
@@ -87,7 +89,11 @@ def check(job: Check, *, workspace: Path) -> Checked:
 
 
 def _open(
-    job: Check, artefact: Artefact, places: tuple[Place, ...], unplugged: tuple[str, ...]
+    job: Check,
+    artefact: Artefact,
+    places: tuple[Place, ...],
+    unplugged: tuple[str, ...],
+    workspace: Path,
 ) -> Side:
     return Side(
         artefact,
@@ -96,6 +102,7 @@ def _open(
         threads=job.threads,
         call_timeout_s=min(_CALL_TIMEOUT_S, job.timeout_s / 4),
         unplugged_ops=unplugged,
+        zygote=workspace,
     )
 
 
@@ -253,7 +260,7 @@ def _alternate() -> Iterator[int]:
 
 
 def _refuse_library_call(
-    job: Check, artefact: Artefact, verifier: Verifier, *, is_plain: bool
+    job: Check, artefact: Artefact, verifier: Verifier, workspace: Path, *, is_plain: bool
 ) -> None:
     """Raise LIBRARY_CALL if plain cases are right with the library's operators and wrong without.
 
@@ -262,7 +269,7 @@ def _refuse_library_call(
     """
     unplugged = job.problem.library_ops
     for plugs in ((), unplugged) if is_plain else (unplugged, ()):
-        is_right = _is_right(job, artefact, verifier, plugs)
+        is_right = _is_right(job, artefact, verifier, plugs, workspace)
         if is_right == bool(plugs):  # right without them, or wrong with them
             return
     ops = ", ".join(unplugged)
@@ -271,13 +278,17 @@ def _refuse_library_call(
 
 
 def _is_right(
-    job: Check, artefact: Artefact, verifier: Verifier, unplugged: tuple[str, ...]
+    job: Check,
+    artefact: Artefact,
+    verifier: Verifier,
+    unplugged: tuple[str, ...],
+    workspace: Path,
 ) -> bool:
     public = [w for w in job.workloads if w.visibility == "public"]
     places = tuple(Place(workload=w) for w in public)
     key = secrets.token_bytes(16)
     try:
-        with _open(job, artefact, places, unplugged) as side:
+        with _open(job, artefact, places, unplugged, workspace) as side:
             side.wait_ready()
             for index, workload in enumerate(public):
                 inputs = side.inputs(index, 0)

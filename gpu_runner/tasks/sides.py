@@ -102,6 +102,7 @@ class Side:
         is_trusted: bool = False,
         unplugged_ops: tuple[str, ...] = (),
         arenas: tuple[Arena, ...] = (),
+        zygote: Path | None = None,
     ) -> None:
         """Map the arenas and launch the process; it loads while the caller goes on.
 
@@ -114,6 +115,7 @@ class Side:
             is_trusted: a baseline of the target.
             unplugged_ops: operators that give NaN in this process.
             arenas: one for each place, the caller's to close after this; by default its own.
+            zygote: workspace of a worker whose zygote may fork the process, for what is not timed.
         """
         self.problem = problem
         self.places = tuple(places)
@@ -136,6 +138,7 @@ class Side:
                 unplugged_ops=unplugged_ops,
                 start_timeout_s=_TRUSTED_START_TIMEOUT_S if is_trusted else _START_TIMEOUT_S,
                 call_timeout_s=_TRUSTED_START_TIMEOUT_S if is_trusted else call_timeout_s,
+                zygote=zygote,
             )
             self._subject = opening.enter_context(Subject(plan))
             self._stack = opening.pop_all()

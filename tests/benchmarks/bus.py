@@ -1,7 +1,8 @@
 """What the bus costs a job that does nothing: `make bench-bus`.
 
-Broker, worker and client are a process each. The worker answers from memory, or first writes the
-outcome to a spool as a real one's child does; "child" is a real worker with a fresh process a job.
+Broker, worker and client are a process each. The worker answers from memory, or first keeps the
+outcomes of all leases that wait as a real one does those of children that have ended; "child" is a
+real worker with a fresh process a job.
 It prints and asserts nothing.
 """
 
@@ -22,38 +23,58 @@ from gpu_runner.book import Book
 from gpu_runner.client import BusClient
 from gpu_runner.local import LocalPlan, LocalPool
 from gpu_runner.message import digest_of
-from gpu_runner.spool import write_outcome
+from gpu_runner.security.peers import Role
+from gpu_runner.spool import Spool, write_outcome
+from gpu_runner.spool_log import SpoolLog
 from gpu_runner.store import FILE_NAME, Store
+from tests.benchmarks import starts
 from tests.gpu_runner.broker_process import ROOT, BrokerProcess
 from tests.gpu_runner.bus_threads import Peer
 from tests.gpu_runner.executors import EXECUTOR, make_built, make_job
+from tests.gpu_runner.security.secured import KeyedPeer, Yard
 
 IN_FLIGHT = 64
 KEEP = ("--beat-s", 2.0, "--lease-s", 60.0)
 _BATCH = 2000
 
 
-def worker_main(endpoint, spool):
+def waiting(worker):
+    """What has come, once something has."""
+    yield worker.receive()
+    while worker.socket.poll(0):
+        yield worker.receive()
+
+
+def worker_main(endpoint, workspace, keys):
     """Answer leases until killed; 64 slots, for its jobs take no time."""
-    with Peer(endpoint) as worker:
+    peer = KeyedPeer(endpoint, keys, wire.TO_WORKER) if keys else Peer(endpoint)
+    spool = Spool(Path(workspace)) if workspace else None
+    log = SpoolLog(spool, "w1") if spool else None
+    with peer as worker:
         worker.socket.RCVTIMEO = -1
         worker.say_hello(slots=IN_FLIGHT)
         while True:
-            message = worker.receive()
-            if not isinstance(message, wire.Lease):
-                continue
-            job_id = message.job.job_id
-            outcome = make_built(job_id)
-            if spool:
-                digest = digest_of(message.job)
-                path = Path(spool) / f"{job_id}.json"
-                write_outcome(path, outcome, spec_digest=digest, token=message.token)
-            worker.send(wire.Done(token=message.token, outcome=outcome))
+            leases = [m for m in waiting(worker) if isinstance(m, wire.Lease)]
+            for lease in leases:
+                if spool:
+                    write_outcome(
+                        spool.path(lease.job.job_id),
+                        make_built(lease.job.job_id),
+                        spec_digest=digest_of(lease.job),
+                        token=lease.token,
+                        is_flushed=False,
+                    )
+            if log:
+                log.keep(lease.job.job_id for lease in leases)
+            for lease in leases:
+                outcome = make_built(lease.job.job_id)
+                worker.send(wire.Done(token=lease.token, outcome=outcome))
 
 
-def start_worker(endpoint, spool):
+def start_worker(endpoint, workspace, keys):
     command = [sys.executable, "-m", "tests.benchmarks.bus", "--worker", endpoint]
-    command += ["--spool", str(spool)] if spool else []
+    command += ["--workspace", str(workspace)] if workspace else []
+    command += ["--keys", str(keys)] if keys else []
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
@@ -96,18 +117,21 @@ def scratch():
     """A folder on the disk that holds the checkout: a broker's state does not lie in memory."""
     with tempfile.TemporaryDirectory(prefix="kernelpilot-bench-", dir=".") as name:
         folder = Path(name).resolve()
-        for part in ("state", "spool"):
-            (folder / part).mkdir()
+        (folder / "state").mkdir()
         yield folder
 
 
-async def no_op(title, count, *more, is_spooled):
+async def no_op(title, count, *more, is_spooled=False, is_keyed=False):
     """A no-op job through a broker process."""
     with scratch() as folder:
-        spool = folder / "spool"
+        own, theirs = None, None
+        if is_keyed:
+            yard = Yard(folder / "keys")
+            own, theirs = yard.enrolled("me"), yard.enrolled("w1", Role.WORKER)
+            more += ("--keys", yard.broker)
         with BrokerProcess(folder, *KEEP, *more) as broker:
-            worker = start_worker(broker.endpoint, spool if is_spooled else None)
-            client = BusClient(broker.endpoint)
+            worker = start_worker(broker.endpoint, folder if is_spooled else None, theirs)
+            client = BusClient(broker.endpoint, keys=own)
             try:
                 await client.environment()
                 await one_at_a_time(client, [f"warm-{i}" for i in range(20)])
@@ -173,19 +197,24 @@ def restart(live, finished):
 
 async def measure(arguments):
     rows = [
-        await no_op("in memory", arguments.jobs, "--keep", "memory", is_spooled=False),
-        await no_op("database, FULL", arguments.jobs, is_spooled=False),
+        await no_op("in memory", arguments.jobs, "--keep", "memory"),
+        await no_op("database, FULL", arguments.jobs),
         await no_op("database, FULL, spool", arguments.jobs, is_spooled=True),
+        await no_op("database, FULL, spool, keys", arguments.jobs, is_spooled=True, is_keyed=True),
         await child(min(50, arguments.jobs)),
     ]
+    started = await asyncio.to_thread(starts.measure, arguments.forks, arguments.fresh)
     restarted = await asyncio.to_thread(restart, arguments.live, arguments.finished)
     if arguments.json:
-        sys.stdout.write(json.dumps({"no_op": rows, "restart": restarted}) + "\n")
+        sys.stdout.write(
+            json.dumps({"no_op": rows, "starts": started, "restart": restarted}) + "\n"
+        )
         return
     sys.stdout.write(f"{'a job that does nothing':<34}{'p50 ms':>9}{'p99 ms':>9}{'jobs/s':>9}\n")
     for line in rows:
         rate = "" if line["per_s"] is None else line["per_s"]
         sys.stdout.write(f"{line['what']:<34}{line['p50_ms']:>9}{line['p99_ms']:>9}{rate:>9}\n")
+    sys.stdout.write(starts.table(started))
     sys.stdout.write(
         f"{restarted['what']}: serves after {restarted['seconds']} s, at most "
         f"{restarted['most_memory_mib']} MiB, database {restarted['database_mib']} MiB\n"
@@ -197,12 +226,15 @@ def main():
     parser.add_argument("--jobs", type=int, default=500, help="of each kind, one at a time")
     parser.add_argument("--live", type=int, default=10_000)
     parser.add_argument("--finished", type=int, default=100_000)
+    parser.add_argument("--forks", type=int, default=100, help="sandboxed starts of that kind")
+    parser.add_argument("--fresh", type=int, default=5, help="of new interpreters")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
-    parser.add_argument("--spool", help=argparse.SUPPRESS)
+    parser.add_argument("--workspace", help=argparse.SUPPRESS)
+    parser.add_argument("--keys", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        worker_main(arguments.worker, arguments.spool)
+        worker_main(arguments.worker, arguments.workspace, arguments.keys)
     else:
         asyncio.run(measure(arguments))
 

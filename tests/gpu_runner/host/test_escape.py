@@ -74,7 +74,7 @@ def victims(tmp_path):
     victims.close()
 
 
-def found_by_a_probe(victims, without, **changes):
+def found_by_a_probe(victims, without, *, zygote=None, **changes):
     grants = Grants(
         **{
             "readable": (PROBE,),
@@ -86,7 +86,7 @@ def found_by_a_probe(victims, without, **changes):
         }
     )
     line = [sys.executable, "-I", "-B", str(PROBE), json.dumps(victims.told())]
-    finished = run(line, grants, timeout_s=60, cwd=victims.work)
+    finished = run(line, grants, timeout_s=60, cwd=victims.work, zygote=zygote)
     assert finished.returncode == 0, finished.output
     return json.loads(finished.output)
 
@@ -99,6 +99,18 @@ def reached(found):
 @pytest.mark.parametrize("may_spawn", [True, False])
 def test_no_way_leads_out(victims, may_spawn):
     found = found_by_a_probe(victims, frozenset(), may_spawn=may_spawn)
+    assert reached(found) == set()
+    assert len(found) == len(probe.ways(victims.told())) > 35
+    assert victims.are_well()
+
+
+@pytest.mark.skipif(bubblewrap.options() is None, reason="needs bubblewrap")
+@pytest.mark.parametrize("may_spawn", [True, False])
+def test_no_way_leads_out_of_a_fork(victims, zygote, may_spawn):
+    environment = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+    found = found_by_a_probe(
+        victims, frozenset(), zygote=zygote, may_spawn=may_spawn, environment=environment
+    )
     assert reached(found) == set()
     assert len(found) == len(probe.ways(victims.told())) > 35
     assert victims.are_well()

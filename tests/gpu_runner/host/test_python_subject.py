@@ -88,9 +88,11 @@ def test_every_kind_of_argument_arrives_in_order(tmp_path):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("without", [frozenset(), ONLY_PROTOCOL], ids=["all", "bare"])
-def test_returning_module_is_served(tmp_path, without):
+def test_returning_module_is_served(tmp_path, zygote, without):
     artefact = write_module(tmp_path / "a", SOFTMAX_PYTHON)
-    outputs, log = serve(artefact, make_problem(), make_workload(), calls=3, without=without)
+    outputs, log = serve(
+        artefact, make_problem(), make_workload(), calls=3, without=without, zygote=zygote
+    )
     np.testing.assert_allclose(outputs["y"].sum(-1), 1, rtol=1e-5)
     assert log == ""
 
@@ -142,10 +144,12 @@ def run(x):
 
 
 @pytest.mark.processes
-def test_candidate_sees_nothing_and_can_do_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_forked", [False, True], ids=["new", "forked"])
+def test_candidate_sees_nothing_and_can_do_nothing(tmp_path, monkeypatch, zygote, is_forked):
     monkeypatch.setenv("KERNELPILOT_SECRET", "a key")
     artefact = write_module(tmp_path / "a", SECRETIVE)
-    outputs, _ = serve(artefact, make_problem(), make_workload(), fill=3.0)
+    origin = zygote if is_forked else None
+    outputs, _ = serve(artefact, make_problem(), make_workload(), fill=3.0, zygote=origin)
     assert (outputs["y"] == 3).all()
 
 
@@ -251,21 +255,27 @@ FAILURES = {
 
 @pytest.mark.processes
 @pytest.mark.parametrize("name", FAILURES)
-def test_failure_has_its_reason(tmp_path, name):
+def test_failure_has_its_reason(tmp_path, zygote, name):
     text, reason, said = FAILURES[name]
     artefact = write_module(tmp_path / "a", text)
     with pytest.raises(SubjectFailed) as caught:
-        serve(artefact, make_problem(), make_workload())
+        serve(artefact, make_problem(), make_workload(), zygote=zygote)
     assert caught.value.reason is reason
     assert said in caught.value.message
 
 
 @pytest.mark.processes
-def test_unplugged_subject_shows_a_library_call(tmp_path):
+def test_unplugged_subject_shows_a_library_call(tmp_path, zygote):
     artefact = write_module(
         tmp_path / "a", "import torch\ndef run(x):\n    return torch.softmax(x, -1)"
     )
-    outputs, _ = serve(artefact, make_problem(), make_workload(), unplugged_ops=("aten::_softmax",))
+    outputs, _ = serve(
+        artefact,
+        make_problem(),
+        make_workload(),
+        unplugged_ops=("aten::_softmax",),
+        zygote=zygote,
+    )
     assert np.isnan(outputs["y"]).all()
 
 
@@ -284,9 +294,11 @@ def run(x):
 
 
 @pytest.mark.processes
-def test_trusted_baseline_may_compile_and_keep_what_it_compiled(tmp_path):
+def test_trusted_baseline_may_compile_and_keep_what_it_compiled(tmp_path, zygote):
     artefact = write_module(tmp_path / "a", TRUSTED, is_trusted=True)
     (tmp_path / "a" / "inductor").mkdir()
-    outputs, _ = serve(artefact, make_problem(), make_workload(), fill=1.0, is_trusted=True)
+    outputs, _ = serve(
+        artefact, make_problem(), make_workload(), fill=1.0, is_trusted=True, zygote=zygote
+    )
     assert (outputs["y"] == 2).all()
     assert (tmp_path / "a" / "inductor" / "kept").read_text() == "kept"

@@ -5,6 +5,7 @@ from gpu_runner.jobs import Reason
 from gpu_runner.languages import Artefact, build
 from tests.builders import make_candidate, make_problem
 from tests.gpu_runner.languages.outcomes import refused_by
+from tests.gpu_runner.nursing import shared
 
 TIMEOUT_S = 60.0
 
@@ -24,8 +25,8 @@ def run(x):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache(tmp_path_factory, zygote):
+    return shared(zygote, tmp_path_factory.mktemp("workspace")) / "cache"
 
 
 def build_text(cache, text="def run(x): return x\n", *, is_trusted=False, **changes):

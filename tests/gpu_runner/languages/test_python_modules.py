@@ -15,6 +15,7 @@ from gpu_runner.languages import build, import_check
 from gpu_runner.languages.python import _entry_path, interpreter
 from tests.builders import make_candidate, make_problem
 from tests.gpu_runner.languages.outcomes import built, refused_by
+from tests.gpu_runner.nursing import shared
 
 RUN = "def run(x):\n    return x\n"
 needs_bubblewrap = pytest.mark.skipif(
@@ -23,8 +24,8 @@ needs_bubblewrap = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache(tmp_path_factory, zygote):
+    return shared(zygote, tmp_path_factory.mktemp("workspace")) / "cache"
 
 
 def make_python(text=RUN, **changes):

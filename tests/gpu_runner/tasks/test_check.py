@@ -8,6 +8,7 @@ from gpu_runner.jobs import Check, Checked, Reason
 from gpu_runner.problem import Problem, ProfileName, Workload
 from gpu_runner.tasks.check import check
 from tests.builders import SOFTMAX_CPP, make_candidate, make_problem, make_workload
+from tests.gpu_runner.nursing import shared
 
 PROFILES = (ProfileName.NORMAL, ProfileName.LARGE, ProfileName.ONE_HOT)
 WORKLOADS = (
@@ -39,8 +40,8 @@ def make_check(candidate: Candidate, **changes) -> Check:
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("workspace")
+def workspace(tmp_path_factory: pytest.TempPathFactory, zygote: Path) -> Path:
+    return shared(zygote, tmp_path_factory.mktemp("workspace"))
 
 
 def refused(candidate: Candidate, workspace: Path, **changes) -> SubjectFailed:
