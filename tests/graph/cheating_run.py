@@ -113,12 +113,18 @@ async def _really() -> int:
         cheats = exploits(target, folder)
         async with LocalPool(folder / "pool") as pool:
             result, rows = await run(target, cheats, pool, folder)
-    for file, row in zip(cheats, rows, strict=True):
-        told = f"{row.outcome.value:10} {row.reason or ''} {row.message[:60]}"
+    by_digest = {row.candidate_digest: row for row in rows}
+    for file, candidate in cheats.items():
+        row = by_digest.get(candidate.digest)
+        told = (
+            f"{row.outcome.value:10} {row.reason or ''} {row.message[:60]}" if row else "not tried"
+        )
         sys.stdout.write(f"{file:28} {told}\n")
-    ended = result.model_dump(mode="json", include={"exit_reason", "rounds", "best_attempt"})
+    ended = result.model_dump(
+        mode="json", include={"exit_reason", "message", "rounds", "best_attempt"}
+    )
     sys.stdout.write(json.dumps(ended) + "\n")
-    return 1 if result.best_attempt else 0
+    return 1 if result.best_attempt or result.rounds < len(cheats) else 0
 
 
 if __name__ == "__main__":
