@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 option = $(if $($(1)),--$(2) $($(1)))
 
 .DEFAULT_GOAL := help
-	.PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu \
+.PHONY: help install lock run resume runner broker knowledge format lint test test-device test-gpu \
 	check exploits bench bench-gate bench-knowledge bench-digest fuzz-digest fuzz-replies soak fuzz-bus \
 	flood-bus bench-link bench-bus bench-peers bench-scaling chaos chaos-ray docs docs-check size \
 	bench-agents crash-models cheat test-long

@@ -84,7 +84,10 @@ def test_an_import_that_fails_does_not_end_the_set_up(package, monkeypatch, capf
 def test_what_is_compiled_can_be_imported():
     for name in chain.from_iterable(bootstrap.IMPORTED):
         package, *rest = name.split(".")
-        place = Path(find_spec(package).origin).parent.joinpath(*rest)
+        spec = find_spec(package)
+        assert spec is not None, package
+        assert spec.origin is not None, package
+        place = Path(spec.origin).parent.joinpath(*rest)
         assert place.is_dir() or place.with_suffix(".py").is_file(), name
 
 
