@@ -59,7 +59,7 @@ async def test_a_row_holds_its_jobs_their_seconds_and_where_it_came_from(run_loo
     assert promoted.feedback is not None
     assert promoted.feedback.basis == "feedback"
     assert {claim.basis for claim in promoted.claims} == {"claim"}
-    assert ran.files.candidate(promoted.candidate_digest).sources[0].text == "// us=60"
+    assert ran.files.candidate(promoted.candidate_digest).sources[0].text == "#pragma us=60"
 
 
 async def test_every_job_of_a_row_has_its_outcome_in_the_run_directory(run_loop):
