@@ -28,7 +28,7 @@ def test_a_silent_network_partition_ends_a_job_before_another_worker_begins_it(t
             network.partition(1 + fleet.worker_names.index(first))
             until(lambda: executions(tmp_path / other, "started"), patience_s=PATIENCE_S)
             # Its first execution would go on until this test allows it to end.
-            assert "no broker for a lease, job killed" in (tmp_path / f"{first}.log").read_text()
+            assert "no broker for a lease, jobs killed" in (tmp_path / f"{first}.log").read_text()
             network.heal(1 + fleet.worker_names.index(first))
             (fleet.marks / other).touch()
             fleet.clients[0].process.wait(PATIENCE_S)
