@@ -151,13 +151,13 @@ class Supervisors:
     def _end_zygote(self) -> None:
         """Kill the zygote, and with it every fork; return when none can run any more."""
         self._is_ready = False
-        if self._control is not None:
-            self._control.close()
-            self._control = None
         if self._zygote is not None:
             self._zygote.kill()
             self._zygote.wait()
             self._zygote = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
     def _hear_ready(self, timeout_s: float) -> None:
         if self._control is None:
@@ -197,7 +197,8 @@ def main(descriptor: int, parent: int, executor: str) -> int:
     prepare((_CHILD, module))
     find_out: Callable[[], None] = getattr(sys.modules[module], "prepare", _nothing)
     find_out()
-    with socket.socket(fileno=descriptor) as control:
+    # The worker may have ended while this process imported: nobody is there to be told of it.
+    with socket.socket(fileno=descriptor) as control, suppress(BrokenPipeError):
         control.sendall(_READY)
         Zygote(control, _handed, {_ROLE: _supervise}).run()
     return 0

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -142,3 +143,19 @@ def test_nothing_is_left_when_the_context_is_left(prepared, begin):
         execution = begin(supervisors, "hang")
     assert select.select([execution.pidfd], [], [], PATIENCE_S)[0]
     assert set(children(os.getpid())) == before
+
+
+def test_a_zygote_whose_worker_has_gone_ends_without_a_word():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.close()
+    words = (str(theirs.fileno()), str(os.getpid()), EXECUTOR)
+    with theirs:
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "gpu_runner.supervisors", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=(theirs.fileno(),),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
