@@ -99,6 +99,7 @@ def checkout(tmp_path):
     (tmp_path / "requirements.lock").write_text(LOCK)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "kernelpilot").touch()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     stamp = hashlib.sha256(LOCK.encode()).hexdigest()
     (tmp_path / ".venv" / "lock.sha256").write_text(f"{stamp}\n")
     return tmp_path
