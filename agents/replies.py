@@ -4,9 +4,9 @@ Every reply is a schema; a reply never decides a measured fact.
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from agents.diagnosis.vocabulary import Bottleneck
 from gpu_runner.candidate import Candidate, Language
@@ -61,6 +61,26 @@ class TaskItem(Message):
     criterion: Criterion
 
 
+class OpenQuestion(Message):
+    """A choice that is the user's. Nobody is asked during a run: the plan goes by `default`."""
+
+    question: str = Field(min_length=1, max_length=300)
+    options: tuple[Annotated[str, StringConstraints(min_length=1, max_length=100)], ...] = Field(
+        min_length=2, max_length=5
+    )
+    default: str
+    """One of the options, the one that a careful user would find easiest to take back."""
+    reason: str = Field(min_length=1, max_length=300)
+    """Why this one."""
+
+    @model_validator(mode="after")
+    def _goes_by_an_option(self) -> Self:
+        if self.default not in self.options:
+            msg = f"default {self.default!r} is none of the options {list(self.options)}"
+            raise ValueError(msg)
+        return self
+
+
 class Plan(Message):
     """The planner's answer; `version` grows when the plan is replaced, with its reason."""
 
@@ -71,6 +91,7 @@ class Plan(Message):
     language_reason: str
     strategy: str
     tasks: tuple[TaskItem, ...] = Field(min_length=1)
+    open_questions: tuple[OpenQuestion, ...] = Field(default=(), max_length=5)
 
 
 class Citation(Message):

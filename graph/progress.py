@@ -40,6 +40,7 @@ _TOLD = {
     "repair",
     "claim",
     "plan",
+    "question",
     "pin",
     "lesson",
     "request",

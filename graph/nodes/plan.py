@@ -4,7 +4,7 @@ from langgraph.runtime import Runtime
 
 from agents.contexts import PlanContext
 from agents.errors import NothingFits
-from agents.replies import Plan
+from agents.replies import OpenQuestion, Plan
 from graph.errors import OutOfTime
 from graph.ledger import ExitReason
 from graph.services import Services
@@ -35,7 +35,23 @@ async def plan(state: RunState, runtime: Runtime[Services]) -> Update:
         services.decide(
             "plan", made.language.value, f"{made.reason}; {made.language_reason}", at=key
         )
+        for number, asked in enumerate(made.open_questions, start=1):
+            services.decide(
+                "question",
+                asked.default,
+                headless(asked, services.manifest.run_id),
+                at=f"{key}.{number}",
+            )
         return Update(plan=key)
+
+
+def headless(asked: OpenQuestion, run_id: str) -> str:
+    """Return what stands in the log about a question that nobody is there to answer."""
+    options = " or ".join(asked.options)
+    return (
+        f"{asked.question} ({options}): nobody is asked during a run, so the planner's default "
+        f"holds: {asked.reason}; `kernelpilot hint {run_id} ...` says otherwise"
+    )
 
 
 def _kept(services: Services, key: str, made: Plan) -> tuple[str, Plan]:

@@ -8,6 +8,7 @@ from langgraph.runtime import Runtime
 
 from agents.contexts import PlanContext, ResearchContext
 from agents.errors import NothingFits
+from agents.replies import OpenQuestion
 from gpu_runner.candidate import Language
 from gpu_runner.jobs import Admit, Rejected, Unserved
 from graph.nodes.admit import admit
@@ -119,6 +120,32 @@ async def test_a_replan_is_told_why_and_what_it_replaces(workshop):
     assert context.why_again == "3 rounds in a row made no headway"
     made = workshop.files.replies(type(make_plan()))["r004"]
     assert (made.version, made.reason) == (2, "3 rounds in a row made no headway")
+
+
+class Asking(TableTeam):
+    """Plans by a default where the choice is the user's."""
+
+    async def plan(self, context):
+        asked = OpenQuestion(
+            question="Is a rounding of the sum to float16 welcome?",
+            options=("no", "yes"),
+            default="no",
+            reason="it is within the bounds, and nobody asked for it",
+        )
+        made = await super().plan(context)
+        return made.model_copy(update={"open_questions": (asked, asked)})
+
+
+async def test_a_question_to_the_user_is_answered_by_its_default_and_logged(make_workshop):
+    workshop = make_workshop(team=Asking())
+    for _ in range(2):  # as after a resumption
+        update = await plan({**first_state(), "round": 2}, workshop.runtime)
+        assert update == {"plan": "r002"}
+    first, second = workshop.decisions("question")
+    assert (first.choice, first.key) != (second.choice, second.key)
+    assert first.choice == "no"
+    assert first.reason.startswith("Is a rounding of the sum to float16 welcome? (no or yes): ")
+    assert f"`kernelpilot hint {workshop.services.manifest.run_id} " in first.reason
 
 
 async def test_without_a_toolchain_the_planner_is_not_asked(make_workshop):

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
+from agents.replies import OpenQuestion
 from graph.ledger import ExitReason
 from graph.report import render
 from graph.report.render import binary_size, commands, duration, sentence
 from graph.target import Budget, Goal, Hardware, Scope, Target
 from tests.graph.report.page import Page
 from tests.graph.synthetic_run import SyntheticRun, whole_run
-from tests.graph.synthetic_target import make_environment, make_manifest, make_target
+from tests.graph.synthetic_target import make_environment, make_manifest, make_plan, make_target
 
 HOSTILE = '</td><script>alert("x")</script><img src=http://evil.example/x onerror=a> & {{ 7*7 }}'
 
@@ -115,6 +116,20 @@ def test_criteria_show_status_and_evidence(whole):
     assert "MET" in page.texts_in("span")
     assert "PARTIAL" in page.texts_in("span")
     assert "run-admit" in page.texts_in("span")
+
+
+def test_a_question_left_open_shows_what_the_plan_went_by(short):
+    asked = OpenQuestion(
+        question="May <b>rows</b> be padded?",
+        options=("yes", "no"),
+        default="no",
+        reason="it costs",
+    )
+    short.files.save_reply("r001", make_plan().model_copy(update={"open_questions": (asked,)}))
+    text = rendered(short).text
+    assert "May <b>rows</b> be padded?" in text
+    assert "yes / no" in text
+    assert "It costs." in text
 
 
 def test_hidden_workloads_are_counted_and_not_shown(whole):
