@@ -35,7 +35,7 @@ def parameter_sizes(cubin: bytes) -> dict[str, tuple[int, ...]]:
             for name, content in _sections(cubin)
             if name.startswith(_INFO_PREFIX)
         }
-    except (struct.error, ValueError, LookupError) as error:
+    except (struct.error, ValueError, LookupError, OverflowError) as error:
         raise CubinError(f"the cubin is damaged: {error}") from error
 
 

@@ -79,6 +79,13 @@ def test_what_is_no_cubin_is_told(content):
         parameter_sizes(content)
 
 
+def test_a_table_past_every_address_is_told():
+    whole = elf({".nv.info.k": attribute(0, 8)})
+    broken = whole[:0x28] + (1 << 63).to_bytes(8, "little") + whole[0x30:]
+    with pytest.raises(CubinError, match="the cubin is damaged"):
+        parameter_sizes(broken)
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_cubin_is_told_and_nothing_else_is_raised(data):
